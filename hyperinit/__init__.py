@@ -1,0 +1,30 @@
+"""Start PyTorch networks from weights that a generative model decoded, instead of from noise.
+
+    hyperinit.init_(model, source="mnist")      # in place
+    ens = hyperinit.ensemble(n=15)              # 15 diverse networks, one module
+    print(hyperinit.plan(model))                # what init_ would do
+
+Source: Schürholt et al. 2022, arXiv:2209.14733, "Hyper-Representations as Generative Models".
+"""
+
+from hyperinit import nets
+from hyperinit.api import ensemble, init_, load, methods, plan, sources
+from hyperinit.ensemble import Ensemble
+from hyperinit.errors import HyperinitError
+from hyperinit.fitting import Plan
+from hyperinit.representation import HyperRepresentation
+
+__version__ = "0.1.0"
+__all__ = [
+    "Ensemble",
+    "HyperRepresentation",
+    "HyperinitError",
+    "Plan",
+    "ensemble",
+    "init_",
+    "load",
+    "methods",
+    "nets",
+    "plan",
+    "sources",
+]

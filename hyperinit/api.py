@@ -1,0 +1,202 @@
+"""The public functions. Each is thin: a source becomes a hyper-representation, that draws, the draws are fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from hyperinit import hub
+from hyperinit.ensemble import Ensemble
+from hyperinit.fitting import Plan, apply_, make_plan
+from hyperinit.representation import HyperRepresentation
+from hyperinit.samplers import METHODS
+
+DEFAULT_SOURCE = "mnist"
+MIN_SHARE = 0.1
+
+
+@torch.no_grad()
+def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but the first have defaults
+    model: nn.Module,
+    source: str | Path = DEFAULT_SOURCE,
+    *,
+    method: str | None = None,
+    strength: float = 1.0,
+    fit: str = "auto",
+    fill: str = "default",
+    min_share: float = MIN_SHARE,
+    generator: torch.Generator | None = None,
+) -> nn.Module:
+    """Overwrite the parameters of `model` in place with generated weights, and return it.
+
+    Either every parameter is written as `plan` says or, if an error is raised, none is: nothing ever falls back to
+    other weights. Parameters keep their identity, dtype, device and `requires_grad`; buffers are untouched.
+
+    Args:
+        model: any module with conv or linear layers. Those like the source's get decoded weights, resized if need
+            be; the others get PyTorch's default initialisation.
+        source: a name from `sources()` or the path of an artifact.
+        method: how to draw, a name from `methods(source)`; None takes the source's measured recommendation.
+        strength: s in [0, 1]; parameters become s * decoded + (1 - s) * default draw. Take 1 for the source's own
+            task and 0.25 to 0.5 for another one, which keeps the network able to learn it.
+        fit: "auto", "exact", "flat" or "layerwise", see `hyperinit.plan`.
+        fill: what the rest gets: "default", "keep" or "zoo", see `hyperinit.plan`.
+        min_share: least share of the module's weights that must be decoded, 0 to 1.
+        generator: the only source of randomness; None means torch's global generator, so that
+            `torch.manual_seed` decides. A given generator leaves the global one alone.
+
+    Raises:
+        UnknownNameError: if there is no such source, method, fit or fill.
+        ArtifactError: if the source's file is damaged.
+        PlanError: if less than `min_share` would be decoded, or the parameters cannot be written.
+        LayoutError: if the fit is "exact" and the shapes are not.
+        ArgumentError: if `strength` is not in [0, 1].
+
+    >>> from hyperinit import nets
+    >>> model = init_(nets.cnn(), source="digits")
+    >>> sum(p.numel() for p in model.parameters())
+    2464
+    """
+    representation = load(source)
+    steps = plan(model, source, fit=fit, fill=fill)
+    steps.check(min_share)
+    weights = representation.sample(1, method=method, generator=generator)[0]
+    stats = representation.layer_stats() if fill == "zoo" else None
+    return apply_(
+        model, steps, representation.layout, weights, strength=strength, generator=generator, layer_stats=stats
+    )
+
+
+@torch.no_grad()
+def ensemble(  # noqa: PLR0913 - see init_
+    n: int = 15,
+    source: str | Path = DEFAULT_SOURCE,
+    *,
+    model: Callable[[], nn.Module] | None = None,
+    method: str | None = None,
+    strength: float = 1.0,
+    fit: str = "auto",
+    fill: str = "default",
+    min_share: float = MIN_SHARE,
+    combine: str = "probabilities",
+    generator: torch.Generator | None = None,
+) -> Ensemble:
+    """Return `n` diverse generated networks as one module that averages their predictions.
+
+    Args:
+        n: number of members, at least 1.
+        source: as for `init_`.
+        model: makes one member, for example a class; None takes the source's own architecture.
+        method: as for `init_`.
+        strength: as for `init_`; used with `model`.
+        fit: as for `init_`; used with `model`.
+        fill: as for `init_`; used with `model`.
+        min_share: as for `init_`; used with `model`.
+        combine: "probabilities" or "logits", see `Ensemble`.
+        generator: as for `init_`.
+
+    Raises:
+        ArgumentError: if `n` is not a positive integer.
+        Others as for `init_`.
+
+    Source: Schürholt et al. 2022, arXiv:2209.14733, Figure 5.
+
+    >>> ensemble(n=3, source="digits")(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
+    representation = load(source)
+    weights = representation.sample(n, method=method, generator=generator)
+    if model is None:
+        return Ensemble([representation.build_model(row) for row in weights], combine=combine)
+    stats = representation.layer_stats() if fill == "zoo" else None
+    members = []
+    for row in weights:
+        with _unmoved(generator):
+            member = model()
+        steps = make_plan(member, representation.layout, fit=fit, fill=fill)
+        steps.check(min_share)
+        layout = representation.layout
+        members.append(apply_(member, steps, layout, row, strength=strength, generator=generator, layer_stats=stats))
+    return Ensemble(members, combine=combine)
+
+
+def plan(model: nn.Module, source: str | Path = DEFAULT_SOURCE, *, fit: str = "auto", fill: str = "default") -> Plan:
+    """Say what `init_` would do to `model`, without doing it; `print(plan(...))` shows a table.
+
+    Args:
+        model: the module.
+        source: as for `init_`.
+        fit: "exact" needs the source's shapes in order; "layerwise" pairs conv and linear layers by kind, order and
+            shape and resizes them; "flat" fills parameters in order from the vector (the paper's redistribution);
+            "auto" is exact where it can be and layerwise elsewhere.
+        fill: what the parameters get that no decoded weight reaches: "default" (PyTorch's own initialisation),
+            "keep" (what is there) or "zoo" (normal with the source layer's mean and standard deviation).
+
+    Raises:
+        As `init_`.
+
+    >>> from hyperinit import nets
+    >>> plan(nets.cnn(), source="digits").fit
+    'exact'
+    """
+    return make_plan(model, load(source).layout, fit=fit, fill=fill)
+
+
+def load(source: str | Path = DEFAULT_SOURCE) -> HyperRepresentation:
+    """Load a hyper-representation by name or path; one that is already in memory is returned again.
+
+    Raises:
+        UnknownNameError: if there is no such source.
+        ArtifactError: if its file is damaged.
+
+    >>> load("digits").layout.size
+    2464
+    """
+    path = hub.find(source)
+    return _load(path, path.stat().st_mtime_ns)
+
+
+def sources() -> dict[str, str]:
+    """Names of the embedded sources, with one line each.
+
+    >>> "digits" in sources()
+    True
+    """
+    return hub.available()
+
+
+def methods(source: str | Path = DEFAULT_SOURCE) -> dict[str, str]:
+    """Names of the sampling methods, with one line each: what it does and the accuracy measured for this source.
+
+    >>> "kde30" in methods("digits")
+    True
+    """
+    card = load(source).card
+    lines = {}
+    for name, method in METHODS.items():
+        found = card.measured.get(name)
+        figure = f"; {found['accuracy']:.1%} before any training" if found else ""
+        lines[name] = method.title + figure + ("; recommended" if name == card.recommended else "")
+    return lines
+
+
+@lru_cache(maxsize=8)
+def _load(path: Path, modified: int) -> HyperRepresentation:
+    """Read a file once for as long as it is not `modified`."""
+    hub.verify(path)
+    return HyperRepresentation.read(path)
+
+
+@contextmanager
+def _unmoved(generator: torch.Generator | None) -> Iterator[None]:
+    """Keep the global generator where it is while a member is made, if a generator was given."""
+    if generator is None:
+        yield
+    else:
+        with torch.random.fork_rng(devices=[]):
+            yield

@@ -1,0 +1,146 @@
+"""One safetensors file in, one out: every field and tensor is checked before anything is built from it.
+
+The file's metadata holds a JSON header under "hyperinit" and, under "digest", the SHA-256 of that header and of all
+tensors, so that a file that was cut off or altered is refused wherever it came from.
+
+Letters: N anchors, D weights per network, L latent size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hyperinit import nets
+from hyperinit.autoencoder import Autoencoder, AutoencoderConfig
+from hyperinit.card import Card
+from hyperinit.errors import ArtifactError, HyperinitError
+from hyperinit.layout import Layout
+from hyperinit.samplers import SamplerOptions
+
+FORMAT = 1
+ANCHORS = ("anchors.z", "anchors.score", "anchors.epoch", "anchors.weights")
+
+
+@dataclass(frozen=True)
+class Header:
+    """All of an artifact but its tensors."""
+
+    card: Card
+    layout: Layout
+    architecture: nets.Architecture | None
+    autoencoder: AutoencoderConfig
+    samplers: SamplerOptions
+
+    def to_json(self) -> str:
+        """Return the header as one line of JSON."""
+        data = {
+            "format": FORMAT,
+            "card": asdict(self.card),
+            "layout": self.layout.to_json(),
+            "architecture": self.architecture,
+            "autoencoder": asdict(self.autoencoder),
+            "samplers": asdict(self.samplers),
+        }
+        return json.dumps(data, sort_keys=True)
+
+
+def write(path: Path, header: Header, tensors: Mapping[str, Tensor]) -> None:
+    """Write an artifact with its digest; the caller decides the precision of each tensor."""
+    text = header.to_json()
+    ordered = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+    save_file(ordered, path, {"hyperinit": text, "digest": _digest(text, ordered)})
+
+
+def read(path: Path) -> tuple[Header, dict[str, Tensor]]:
+    """Read an artifact and return its header and float32 tensors.
+
+    Raises:
+        ArtifactError: if the file is missing, cut off, altered, of another format, or holds what its header denies.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            names = sorted(file.keys())
+            header = _header(metadata.get("hyperinit"))
+            _check_shapes(header, {name: tuple(file.get_slice(name).get_shape()) for name in names})
+            tensors = {name: file.get_tensor(name) for name in names}
+        if metadata.get("digest") != _digest(metadata["hyperinit"], tensors):
+            raise ArtifactError("its contents do not have the digest that was written with them; it was altered")
+        _check_values(tensors)
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} must be a hyper-representation, got no such file") from None
+    except (OSError, SafetensorError, HyperinitError) as error:
+        raise ArtifactError(
+            f"{path} must be a whole hyper-representation file, got: {error}. Copy or build it again."
+        ) from None
+    return header, {name: value.float() for name, value in tensors.items()}
+
+
+def _header(text: str | None) -> Header:
+    if text is None:
+        raise ArtifactError("a safetensors file without a hyperinit header")
+    try:
+        data = json.loads(text)
+        if data["format"] != FORMAT:
+            raise ArtifactError(
+                f"format {data['format']!r}, and this hyperinit reads format {FORMAT}; install the one that wrote it"
+            )
+        header = Header(
+            Card(**data["card"]),
+            Layout.from_json(data["layout"]),
+            data["architecture"],
+            AutoencoderConfig(**data["autoencoder"]),
+            SamplerOptions(**data["samplers"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, HyperinitError):
+            raise
+        raise ArtifactError(f"a damaged header: {type(error).__name__}: {error}") from None
+    header.card.check()
+    return header
+
+
+def _check_shapes(header: Header, found: dict[str, tuple[int, ...]]) -> None:
+    """Compare all tensors with what layout and config call for, before any of them is read."""
+    layout, config = header.layout, header.autoencoder
+    if header.architecture is not None and Layout.of(nets.build(header.architecture, device="meta")) != layout:
+        raise ArtifactError("the architecture does not have the layout beside it")
+    with torch.device("meta"):
+        scale = torch.ones(layout.size, device="cpu")
+        model = Autoencoder(config, layout, scale, scale)
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    count = found.get("anchors.z", (0,))[0]
+    shapes = ((count, config.latent), (count,), (count,), (count, layout.size))
+    expected |= dict(zip(ANCHORS, shapes, strict=True))
+    wrong = [
+        f"{name} {found.get(name)}, expected {shape}" for name, shape in expected.items() if found.get(name) != shape
+    ]
+    wrong += [f"unexpected {name}" for name in found if name not in expected]
+    if wrong or not count:
+        raise ArtifactError(f"tensors that do not fit the header: {'; '.join(wrong[:5]) or 'no anchors'}")
+
+
+def _check_values(tensors: Mapping[str, Tensor]) -> None:
+    for name, value in tensors.items():
+        if not value.is_floating_point() or not value.isfinite().all():
+            raise ArtifactError(f"tensor {name} must hold finite numbers, it does not")
+    if not (tensors["std"] > 0).all():
+        raise ArtifactError("tensor std must be above 0 everywhere, it is not")
+
+
+def _digest(header: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(header.encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,100 @@
+"""The card of a hyper-representation: what it is, where it comes from, and what was measured of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from hyperinit.errors import ArtifactError
+from hyperinit.samplers import METHODS
+
+FIGURES = ("accuracy", "std", "n", "images", "distance", "overlap", "diversity")
+ROWS = {
+    "zoo": "the training snapshots themselves",
+    "zoo-held-out": "real networks of the zoo that were held out",
+    "zoo-held-out-decoded": "the same, encoded and decoded",
+    "anchors-decoded": "the training snapshots, encoded and decoded",
+}
+LEGEND = """accuracy before any training, mean and spread over the networks;
+distance to the nearest training snapshot (weight units);
+overlap of wrong answers with the nearest training snapshot (intersection over union: 1 is a copy);
+diversity: share of images that one of two networks gets wrong and the other right."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a hyper-representation is, in words and measured numbers.
+
+    Args:
+        source: its name.
+        title: one line about it.
+        licence: of the weights, and the terms of the images behind them.
+        citation: of the images.
+        preprocessing: of the images: size, channels, and mean and std by channel on the 0 to 1 scale.
+        zoo: where the training networks came from: images, recipe, models, date, code version.
+        recommended: the method to take when none is named.
+        measured: for every method and for the zoo itself, figures measured on test images before any training.
+    """
+
+    source: str
+    title: str
+    licence: str
+    citation: str
+    preprocessing: dict[str, Any]
+    zoo: dict[str, Any]
+    recommended: str
+    measured: dict[str, dict[str, float]]
+
+    def check(self) -> None:
+        """Refuse a card that was read from a file and is not whole.
+
+        Raises:
+            ArtifactError: if a field has another type, or a method is unknown.
+        """
+        kinds = {"str": str, "dict[str, Any]": dict, "dict[str, dict[str, float]]": dict}
+        wrong = [f.name for f in fields(self) if not isinstance(getattr(self, f.name), kinds[str(f.type)])]
+        if wrong:
+            raise ArtifactError(f"card fields of another type: {', '.join(wrong)}")
+        if self.recommended not in METHODS:
+            raise ArtifactError(f"the recommended method {self.recommended!r} is unknown to this hyperinit")
+        for name, row in self.measured.items():
+            if not isinstance(row, dict) or set(row) != set(FIGURES) or not all(map(_is_number, row.values())):
+                raise ArtifactError(f"the figures of {name!r} must be the numbers {', '.join(FIGURES)}")
+
+    def __str__(self) -> str:
+        """Return the card as text, as `hyperinit info` prints it."""
+        images, size = self.zoo.get("images", {}), self.preprocessing
+        facts = {
+            "source": f"{self.source} - {self.title}",
+            "licence": self.licence,
+            "citation": self.citation,
+            "images": f"{size.get('channels')} x {size.get('size')} x {size.get('size')}, normalised with mean "
+            f"{size.get('mean')} and std {size.get('std')}",
+            "zoo": f"{self.zoo.get('models')} networks on {images.get('train')} images of {images.get('name')}, "
+            f"{self.zoo.get('anchors')} of them anchors; made {self.zoo.get('date')}",
+            "recommended": f"{self.recommended}; strength 1 for this task, 0.25 to 0.5 for another",
+        }
+        head = "\n".join(f"{key:12} {value}" for key, value in facts.items())
+        return f"{head}\n\n{table(self.measured)}\n\n{LEGEND}"
+
+
+def table(measured: Mapping[str, Mapping[str, float]]) -> str:
+    """Print-ready table of measured figures, the best accuracy first.
+
+    >>> row = {"accuracy": 0.9, "std": 0.01, "n": 50, "images": 100, "distance": 1, "overlap": 0.5, "diversity": 0.1}
+    >>> print(table({"kde30": row}))
+    method                       accuracy  distance  overlap  diversity
+    kde30                 90.00% +- 1.00%      1.00     0.50      0.100
+    """
+    lines = [f"{'method':20}{'accuracy':>17}{'distance':>10}{'overlap':>9}{'diversity':>11}"]
+    for name, row in sorted(measured.items(), key=lambda item: -item[1]["accuracy"]):
+        accuracy = f"{row['accuracy']:.2%} +- {row['std']:.2%}"
+        lines.append(f"{name:20}{accuracy:>17}{row['distance']:>10.2f}{row['overlap']:>9.2f}{row['diversity']:>11.3f}")
+        if name in ROWS:
+            lines[-1] += f"  ({ROWS[name]})"
+    return "\n".join(lines)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float)

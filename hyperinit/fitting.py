@@ -1,0 +1,228 @@
+"""Fitting: which decoded tensor goes where in the user's module, what is filled, and the writing itself.
+
+`make_plan` looks at shapes only and writes nothing; its `Plan` prints as a table. `apply_` computes every new value,
+checks it, and only then copies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from difflib import get_close_matches
+from itertools import zip_longest
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from hyperinit.errors import ArgumentError, LayoutError, PlanError, UnknownNameError
+from hyperinit.filling import (
+    DRAWN,
+    FILLS,
+    KEPT,
+    LayerStats,
+    cpu_random,
+    default_draws,
+    mix,
+    nearest_sources,
+    rest_of,
+    zoo_draw,
+)
+from hyperinit.layout import Layout
+from hyperinit.matching import align, match_runs, match_tensors, module_layers, source_layers
+from hyperinit.planning import Plan, Row
+from hyperinit.resizing import Block
+
+__all__ = ["FILLS", "FITS", "Plan", "Row", "apply_", "make_plan"]
+
+FITS = ("auto", "exact", "flat", "layerwise")
+
+
+def make_plan(module: nn.Module, layout: Layout, *, fit: str = "auto", fill: str = "default") -> Plan:
+    """Decide which decoded tensor goes where; nothing is written and nothing is drawn.
+
+    Args:
+        module: any network.
+        layout: of the source's network.
+        fit: "exact" needs the source's shapes in the source's order, under any names; "flat" fills the parameters
+            in order from the vector and cuts off what is left; "layerwise" pairs conv and linear layers by kind,
+            order and shape and resizes them; "auto" is exact where it can be and layerwise elsewhere.
+        fill: "default" is the default initialisation of each module's own type, "keep" leaves what is there, "zoo"
+            draws from a normal with the mean and standard deviation of the source layer. A parameter whose module
+            has no `reset_parameters` is left as it is.
+
+    Raises:
+        UnknownNameError: for another fit or fill.
+        LayoutError: if the fit is exact and the shapes are not.
+        PlanError: if there is nothing to decode into, or parameters are not materialised.
+
+    Source: the flat fit is the one of Schürholt et al. 2022, arXiv:2209.14733, Table 4.
+
+    >>> source = Layout.of(nn.Linear(2, 2))
+    >>> make_plan(nn.Sequential(nn.Linear(3, 2, bias=False), nn.LayerNorm(2)), source).decoded_share
+    0.4
+    """
+    for what, name, names in (("fit", fit, FITS), ("fill", fill, FILLS)):
+        if name not in names:
+            near = get_close_matches(str(name), names, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(names)}"
+            raise UnknownNameError(f"unknown {what} {name!r}; {hint}")
+    parameters = dict(module.named_parameters())
+    _check_writable(parameters)
+    if fit in ("auto", "exact"):
+        problems = _differences(parameters, layout)
+        if problems and fit == "exact":
+            raise LayoutError(
+                f"fit='exact' needs the source's {len(layout.tensors)} tensors in order; got {'; '.join(problems[:8])}"
+                f"{f'; and {len(problems) - 8} more' * (len(problems) > 8)}. Pass fit='layerwise' to resize"
+            )
+        fit = "layerwise" if problems else "exact"
+    layers = module_layers(module)
+    if fit == "layerwise" and not layers:
+        raise PlanError(
+            f"the module must hold a conv or linear layer to decode into, got {type(module).__name__} with none; "
+            f"pass fit='flat' to write its {len(parameters)} parameters in order"
+        )
+    pairs = [] if fit == "exact" else align(source_layers(layout), layers)
+    blocks = match_tensors(layout, layers, pairs) if fit == "layerwise" else match_runs(parameters, layout)
+    stats = nearest_sources(layout, layers, pairs) if fill == "zoo" else {}
+    rows = []
+    for name, value in parameters.items():
+        rest = rest_of(module.get_submodule(name.rpartition(".")[0]), value, fill, stats.get(name))
+        rows.append(_row(name, tuple(value.shape), fit, blocks.get(name), rest))
+    return Plan(fit, tuple(rows), fill, layout)
+
+
+def _check_writable(parameters: Mapping[str, Tensor]) -> None:
+    bare = [name for name, value in parameters.items() if is_lazy(value) or value.is_meta or value.is_inference()]
+    if bare:
+        raise PlanError(
+            f"parameters must be materialised, got lazy, meta or inference-mode ones: {', '.join(bare[:8])}. Run one "
+            f"batch through a lazy module, call to_empty(device=...) on a meta one, or build it outside inference_mode"
+        )
+    shared = [name for name, value in parameters.items() if not _own_memory(value)]
+    if shared:
+        raise PlanError(
+            f"every weight must have memory of its own, got expanded ones: {', '.join(shared[:8])}; clone them"
+        )
+    if not any(value.numel() for value in parameters.values() if value.is_floating_point()):
+        raise PlanError(f"the module must have floating-point parameters, got {len(parameters)} parameters and none")
+
+
+def _own_memory(value: Tensor) -> bool:
+    return all(step or size < 2 for step, size in zip(value.stride(), value.shape, strict=True))
+
+
+def _differences(parameters: Mapping[str, Tensor], layout: Layout) -> list[str]:
+    """Say where the parameters' shapes leave the source's, one entry per place in the order."""
+    ours = [(name, tuple(value.shape)) for name, value in parameters.items() if value.is_floating_point()]
+    theirs = [(tensor.name, tensor.shape) for tensor in layout.tensors]
+    places = zip_longest(ours, theirs, fillvalue=("nothing", None))
+    return [f"{a} {x or ''} for {b} {y or ''}".replace("  ", " ").strip() for (a, x), (b, y) in places if x != y]
+
+
+def _row(name: str, shape: tuple[int, ...], fit: str, found: tuple[str, Block] | None, rest: str) -> Row:
+    if found is None:
+        return Row(name, shape, "untouched" if rest == KEPT else "filled", None, 0, rest)
+    source, block = found
+    size = math.prod(shape)
+    _, mask = block.decode(torch.zeros(block.start + math.prod(block.shape), device="cpu"), shape)
+    overlap = size if mask is None else int(mask.sum())
+    whole = block.inputs is None and block.shape == shape
+    origin = fit if fit != "layerwise" else "exact" if whole else "resized"
+    return Row(name, shape, origin, source, overlap, "" if overlap == size else rest, block)
+
+
+@torch.no_grad()
+def apply_(  # noqa: PLR0913
+    module: nn.Module,
+    plan: Plan,
+    layout: Layout,
+    weights: Tensor,
+    *,
+    strength: float = 1.0,
+    fill: str | None = None,
+    generator: torch.Generator | None = None,
+    layer_stats: LayerStats | None = None,
+) -> nn.Module:
+    """Write a decoded weight vector into a module, in place, as its plan says; return the module.
+
+    Everything that can fail happens before the first parameter is written. Parameters keep their identity, dtype,
+    device, `requires_grad` and tying; buffers are untouched. All arithmetic and all draws are float32 on the CPU.
+
+    Args:
+        module: the one that the plan was made for, or one of the same shapes.
+        plan: of `make_plan`.
+        layout: the one that the plan was made with.
+        weights: decoded weights, shape (D,).
+        strength: s in [0, 1]; a decoded weight becomes s * decoded + (1 - s) * default draw. What its module cannot
+            draw is mixed with its present value instead.
+        fill: None or the plan's.
+        generator: the only source of randomness; None means torch's global CPU generator.
+        layer_stats: mean and standard deviation of each source layer's weights, for fill="zoo".
+
+    Raises:
+        ArgumentError: if an argument has another value or shape.
+        LayoutError: if the plan belongs to another source.
+        PlanError: if the plan belongs to another module, or a value is not finite in its parameter's dtype.
+
+    Source: the mix is shrink and perturb, Ash and Adams 2020, arXiv:1910.08475.
+
+    >>> net = nn.Linear(2, 1)
+    >>> layout = Layout.of(net)
+    >>> apply_(net, make_plan(net, layout), layout, torch.tensor([1.0, 2.0, 3.0])).bias.item()
+    3.0
+    """
+    parameters = dict(module.named_parameters())
+    _check_arguments(parameters, plan, layout, weights, strength, fill)
+    weights = weights.detach().to("cpu", torch.float32)
+    draws, rests = _draw(module, plan, strength, generator, layer_stats)
+    values = {}
+    for row in plan.rows:
+        if row.block is None and row.rest == KEPT:
+            continue
+        present = parameters[row.name]
+        rest = rests[row.name] if row.name in rests else present.to("cpu", torch.float32)
+        if row.block is not None:
+            rest = mix(row.block, weights, strength, draws.get(row.name), rest, keep=row.rest == KEPT)
+        values[row.name] = rest.to(present.dtype)
+        if not values[row.name].float().isfinite().all():
+            raise PlanError(f"every new value must be finite, got others for {row.name} in {present.dtype}")
+    # Everything that can fail has happened above; only copies follow.
+    for name, value in values.items():
+        parameters[name].copy_(value)
+    return module
+
+
+def _draw(
+    module: nn.Module, plan: Plan, strength: float, generator: torch.Generator | None, layer_stats: LayerStats | None
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Draw what decoded blocks are mixed with, and what the weights beside them get."""
+    mixed = {row.name for row in plan.rows if row.block and strength < 1}
+    drawn = {row.name for row in plan.rows if row.rest == DRAWN}
+    normal = {row.name: (row.shape, row.stats) for row in plan.rows if row.stats}
+    if not (mixed or drawn or normal):
+        return {}, {}
+    with cpu_random(generator):
+        draws = default_draws(module, mixed | drawn)
+        rests = {name: zoo_draw(shape, layer, layer_stats) for name, (shape, layer) in normal.items()}
+    return {name: draws[name] for name in mixed}, rests | {name: draws[name] for name in drawn}
+
+
+def _check_arguments(  # noqa: PLR0913
+    parameters: Mapping[str, Tensor], plan: Plan, layout: Layout, weights: Tensor, strength: float, fill: str | None
+) -> None:
+    if not 0 <= strength <= 1:
+        raise ArgumentError(f"strength must be in [0, 1], got {strength}")
+    if fill not in (None, plan.fill):
+        raise ArgumentError(f"fill must be the plan's {plan.fill!r}, got {fill!r}; make the plan with fill={fill!r}")
+    if layout != plan.layout:
+        raise LayoutError(f"the plan must be made with the same layout, got one of {layout.size} weights")
+    if tuple(weights.shape) != (layout.size,):
+        raise ArgumentError(f"weights must have shape ({layout.size},), got {tuple(weights.shape)}")
+    _check_writable(parameters)
+    got = [(name, tuple(value.shape)) for name, value in parameters.items()]
+    planned = [(row.name, row.shape) for row in plan.rows]
+    if got != planned:
+        wrong = [f"{name} {shape}" for name, shape in got if (name, shape) not in planned]
+        raise PlanError(f"the module must be the plan's, got {len(got)} parameters, {wrong[:5]}; make a new plan")

@@ -1,0 +1,100 @@
+"""A plan: what happens to every parameter of a module when decoded weights are written into it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from hyperinit.errors import PlanError
+from hyperinit.filling import KEPT
+from hyperinit.layout import Layout
+from hyperinit.resizing import Block
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a plan: one parameter of the module.
+
+    Args:
+        name: as `module.named_parameters()` calls it.
+        shape: of the parameter.
+        origin: "exact" (a whole tensor of this shape), "resized" (a tensor of another shape), "flat" (a run of the
+            vector, whatever its shape), "filled" (no decoded weight), or "untouched" (stays as it is).
+        source: names of the source tensors, or None.
+        overlap: number of weights of this parameter that decoded weights reach.
+        rest: what its other weights get: "default draw", "kept", "normal of NAME", or "" if there are none.
+        block: what is written; None if nothing decoded is.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    origin: str
+    source: str | None
+    overlap: int
+    rest: str
+    block: Block | None = field(default=None, repr=False)
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return math.prod(self.shape)
+
+    @property
+    def stats(self) -> str | None:
+        """Source layer whose mean and standard deviation the rest is drawn with, or None."""
+        return self.rest.removeprefix("normal of ") if self.rest.startswith("normal of ") else None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `apply_` will do to a module, parameter by parameter; prints as a table.
+
+    Args:
+        fit: "exact", "flat" or "layerwise"; never "auto".
+        rows: one per parameter, in the order of `module.named_parameters()`.
+        fill: what the parameters get that no decoded weight reaches.
+        layout: of the source.
+    """
+
+    fit: str
+    rows: tuple[Row, ...]
+    fill: str = "default"
+    layout: Layout = field(default=Layout(()), repr=False)
+
+    @property
+    def decoded_share(self) -> float:
+        """Share of the module's weights that decoded weights reach, 0 to 1; a repeated weight counts each time."""
+        return sum(row.overlap for row in self.rows) / sum(row.size for row in self.rows)
+
+    def check(self, min_share: float) -> None:
+        """Refuse to decode too little.
+
+        Raises:
+            PlanError: if `decoded_share` is below `min_share`; the message shows the table.
+        """
+        if self.decoded_share < min_share:
+            raise PlanError(
+                f"decoded weights must reach at least {min_share:.1%} of the module's parameters, "
+                f"got {self.decoded_share:.2%}:\n\n{self}\n\n"
+                f"lower min_share=..., take a source whose network is more like this module, or pass fit='flat'"
+            )
+
+    def __str__(self) -> str:
+        """Return the table, the shares, and which strength to take when."""
+        cells = [("parameter", "shape", "origin", "source tensor", "overlap", "rest gets")]
+        for row in self.rows:
+            shape = "x".join(map(str, row.shape)) or "scalar"
+            share = f"{row.overlap / row.size:.0%}" if row.overlap else "-"
+            cells.append((row.name, shape, row.origin, row.source or "-", share, row.rest or "-"))
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells]
+        total = sum(row.size for row in self.rows)
+        filled, untouched = (
+            sum(row.size - row.overlap for row in self.rows if (row.rest == KEPT) is kept) / total
+            for kept in (False, True)
+        )
+        foot = (
+            f"\ndecoded {self.decoded_share:.1%}, filled {filled:.1%}, untouched {untouched:.1%} of {total:,} weights\n"
+            f"fit: {self.fit}; strength: 1 for the source's own task, 0.25 to 0.5 for another task"
+        )
+        return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], foot])

@@ -1,0 +1,197 @@
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hyperinit import hub
+from hyperinit.errors import ArgumentError, ArtifactError, UnknownNameError
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An embedded folder with two registered sources, and the working folder beside it."""
+    folder = tmp_path / "pretrained"
+    folder.mkdir()
+    monkeypatch.setattr(hub, "FOLDER", folder)
+    monkeypatch.chdir(tmp_path)
+    for name in ("mnist", "svhn-v2"):
+        (folder / f"{name}.safetensors").write_bytes(name.encode() * 100)
+        hub.register_embedded(folder / f"{name}.safetensors", name, f"{name}, 100 models")
+    return folder
+
+
+def test_embedded_sources_are_found_by_name(folder):
+    assert hub.available() == {"mnist": "mnist, 100 models", "svhn-v2": "svhn-v2, 100 models"}
+    assert hub.find("mnist") == folder / "mnist.safetensors"
+
+
+def test_registry_holds_what_identifies_the_file(folder):
+    entry = json.loads((folder / "registry.json").read_text())["mnist"]
+    sha256 = hashlib.sha256(b"mnist" * 100).hexdigest()
+    assert entry == {"file": "mnist.safetensors", "sha256": sha256, "size": 500, "title": "mnist, 100 models"}
+    assert hub.digest(folder / "mnist.safetensors") == entry["sha256"]
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_paths_are_found(folder, kind):
+    Path("mine.safetensors").write_bytes(b"x")
+    assert hub.find(kind("mine.safetensors")) == Path("mine.safetensors")
+    assert hub.find(kind("./mine.safetensors")) == Path("mine.safetensors")
+
+
+def test_home_is_expanded(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    assert hub.find("~/mnist.safetensors") == folder / "mnist.safetensors"
+
+
+def test_a_name_wins_over_a_folder_of_that_name(folder):
+    Path("mnist").mkdir()
+    assert hub.find("mnist") == folder / "mnist.safetensors"
+
+
+@pytest.mark.parametrize(
+    "source", ["none.safetensors", Path("none.safetensors"), "data/zoo", Path("mnist"), "dir.safetensors"]
+)
+def test_missing_files(folder, source):
+    Path("dir.safetensors").mkdir()
+    with pytest.raises(ArtifactError, match=r"source must be a name or an existing .safetensors file, got '[a-z./]+'$"):
+        hub.find(source)
+
+
+def test_unknown_names_help(folder):
+    message = (
+        r"^unknown source 'mnits'; did you mean 'mnist'\? Sources: mnist, svhn-v2\. "
+        r"A path must end in .safetensors, such as './mine.safetensors'$"
+    )
+    with pytest.raises(UnknownNameError, match=message):
+        hub.find("mnits")
+    with pytest.raises(UnknownNameError, match=r"^unknown source 'zzz'; Sources: mnist, svhn-v2\. A path"):
+        hub.find("zzz")
+
+
+def test_without_a_registry_there_are_no_sources(folder):
+    (folder / "registry.json").unlink()
+    assert hub.available() == {}
+    with pytest.raises(
+        UnknownNameError, match=r"^unknown source 'mnist'; This installation embeds no sources\. A path"
+    ):
+        hub.find("mnist")
+
+
+def test_another_size_is_refused_at_once(folder):
+    with (folder / "mnist.safetensors").open("ab") as file:
+        file.write(b"!")
+    with pytest.raises(ArtifactError, match=r"'mnist' \(.*\) has 501 bytes, expected 500; reinstall hyperinit"):
+        hub.find("mnist")
+    assert hub.find("svhn-v2")  # the others still work
+
+
+def test_a_lost_file_is_named(folder):
+    (folder / "mnist.safetensors").unlink()
+    with pytest.raises(ArtifactError, match=r"'mnist' lacks its file .*mnist.safetensors; reinstall hyperinit"):
+        hub.find("mnist")
+
+
+def test_one_altered_byte_is_found_when_verified(folder):
+    path = hub.find("mnist")
+    hub.verify(path)
+    path.write_bytes(b"?" + path.read_bytes()[1:])
+    assert hub.find("mnist") == path  # same size
+    with pytest.raises(
+        ArtifactError, match=r"'mnist' \(.*\) has SHA-256 [0-9a-f]{64}, expected [0-9a-f]{64}; reinstall"
+    ):
+        hub.verify(path)
+
+
+def test_of_the_users_own_files_nothing_is_known(folder):
+    path = Path("mnist.safetensors")
+    path.write_bytes(b"not the embedded one")
+    hub.verify(path)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", '{"mnist": {"file": "mnist.safetensors"}}', '{"mnist": []}', b"\xff"]
+)
+def test_damaged_registry(folder, content):
+    (folder / "registry.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ArtifactError, match=r"registry.json is damaged \(.*\); reinstall hyperinit"):
+        hub.find("mnist")
+
+
+def test_registering_again_replaces_the_entry_and_leaves_nothing_beside_it(folder):
+    path = folder / "mnist.safetensors"
+    path.write_bytes(b"better")
+    hub.register_embedded(path, "mnist", "better models")
+    assert hub.available() == {"mnist": "better models", "svhn-v2": "svhn-v2, 100 models"}
+    hub.verify(hub.find("mnist"))
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "mnist.safetensors",
+        "registry.json",
+        "svhn-v2.safetensors",
+    ]
+
+
+def test_a_failed_write_leaves_the_old_registry(folder, monkeypatch):
+    before = (folder / "registry.json").read_bytes()
+
+    def fail(source, target):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(hub.os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        hub.register_embedded(folder / "mnist.safetensors", "mnist", "new")
+    assert (folder / "registry.json").read_bytes() == before
+    assert not list(folder.glob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "message"),
+    [
+        ("Mnist", "t", r"name must be lower case letters, digits and hyphens, got 'Mnist'"),
+        ("../x", "t", r"name must be .* got '../x'"),
+        ("mnist", " ", r"title must be one line of text, got ' '"),
+        ("mnist", "a\nb", r"title must be one line of text, got 'a\\nb'"),
+    ],
+)
+def test_bad_names_are_not_registered(folder, name, title, message):
+    with pytest.raises(ArgumentError, match=message):
+        hub.register_embedded(folder / "mnist.safetensors", name, title)
+
+
+def test_only_small_files_of_the_folder_are_registered(folder, monkeypatch):
+    Path("mine.safetensors").write_bytes(b"x")
+    with pytest.raises(ArgumentError, match=r"path must lie in .*pretrained, got mine.safetensors"):
+        hub.register_embedded("mine.safetensors", "mine", "mine")
+    with pytest.raises(ArtifactError, match=r"existing .safetensors file, got .*gone.safetensors"):
+        hub.register_embedded(folder / "gone.safetensors", "gone", "gone")
+    monkeypatch.setattr(hub, "LARGEST", 499)
+    with pytest.raises(ArtifactError, match=r"at most 499 bytes, .*mnist.safetensors has 500"):
+        hub.register_embedded(folder / "mnist.safetensors", "mnist", "mnist")
+
+
+def test_finding_is_quick(folder):
+    """Below 0.2 ms; the fastest of many, since the machine may be busy."""
+    best = float("inf")
+    for _ in range(200):
+        start = time.perf_counter()
+        hub.find("mnist")
+        best = min(best, time.perf_counter() - start)
+    assert best < 2e-4
+
+
+def test_the_module_loads_nothing_heavy():
+    code = "import sys, hyperinit; before = set(sys.modules); import hyperinit.hub; print(*(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "hyperinit.hub" in done.stdout.split()
+    assert not {"torch", "numpy", "requests", "tempfile", "platformdirs"} & set(done.stdout.split())
+
+
+def test_the_shipped_registry_is_true():
+    for name in hub.available():
+        path = hub.find(name)
+        hub.verify(path)
+        assert path.stat().st_size <= hub.LARGEST

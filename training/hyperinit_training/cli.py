@@ -1,0 +1,141 @@
+"""The commands of `hyperinit` that need images or a zoo: demo, verify, pretrain, zoo, train."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import hyperinit
+from hyperinit import hub
+from hyperinit.errors import ArgumentError
+from hyperinit_training.images import load_images
+from hyperinit_training.recipe import Recipe, load_recipe, recipes, scaled
+
+RUNS = Path("runs")
+
+
+def pretrain(argv: Sequence[str]) -> int:
+    """`hyperinit pretrain`: images to artifact, both steps of it resumable."""
+    parser = _parser("pretrain", "Train a zoo, its hyper-representation, and write one artifact.")
+    _add_recipe(parser)
+    _add_scale(parser)
+    parser.add_argument("--out", type=Path, required=True, help="the artifact to write, a .safetensors file")
+    parser.add_argument("--run", type=Path, help="folder for work in progress; default runs/RECIPE")
+    parser.add_argument("--steps", type=int, help="gradient steps of the autoencoder")
+    arguments = parser.parse_args(argv)
+    recipe = _recipe(arguments)
+    run = arguments.run or RUNS / recipe.name
+    _zoo(recipe, arguments.data, run / "zoo")
+    return _train(recipe, run / "zoo", arguments.data, run / "autoencoder", arguments.out)
+
+
+def zoo(argv: Sequence[str]) -> int:
+    """`hyperinit zoo`: images to a zoo folder."""
+    parser = _parser("zoo", "Train the zoo of a recipe; a killed run goes on where it was.")
+    _add_recipe(parser)
+    _add_scale(parser)
+    parser.add_argument("--out", type=Path, required=True, help="the zoo folder to write")
+    parser.add_argument("--half", action="store_true", help="store half precision")
+    arguments = parser.parse_args(argv)
+    _zoo(_recipe(arguments), arguments.data, arguments.out, half=arguments.half)
+    return 0
+
+
+def train(argv: Sequence[str]) -> int:
+    """`hyperinit train`: a zoo folder to an artifact."""
+    parser = _parser("train", "Train a hyper-representation on a zoo folder and write one artifact.")
+    _add_recipe(parser)
+    parser.add_argument("--zoo", type=Path, required=True, help="a folder that `hyperinit zoo` wrote")
+    parser.add_argument("--out", type=Path, required=True, help="the artifact to write, a .safetensors file")
+    parser.add_argument("--run", type=Path, help="folder for work in progress; default runs/RECIPE/autoencoder")
+    parser.add_argument("--steps", type=int, help="gradient steps of the autoencoder")
+    arguments = parser.parse_args(argv)
+    recipe = _recipe(arguments)
+    run = arguments.run or RUNS / recipe.name / "autoencoder"
+    return _train(recipe, arguments.zoo, arguments.data, run, arguments.out)
+
+
+def verify(argv: Sequence[str]) -> int:
+    """`hyperinit verify`: measure a source again and compare with its card; exit code 1 if they disagree."""
+    from hyperinit_training.verify import agreement
+
+    parser = _parser("verify", "Measure a source again on its test images and compare with its card.")
+    parser.add_argument("source", help="a name that `hyperinit sources` lists, or the path of an artifact")
+    parser.add_argument("--data", type=Path, help="folder of the images, or an .npz file")
+    parser.add_argument("--draws", type=int, default=50, help="networks drawn for each method")
+    arguments = parser.parse_args(argv)
+    text, agrees = agreement(hyperinit.load(arguments.source), arguments.data, arguments.draws)
+    print(text)
+    return 0 if agrees else 1
+
+
+def demo(argv: Sequence[str]) -> int:
+    """`hyperinit demo`: the main job on the embedded digits, in under a minute and without network."""
+    from hyperinit_training.demo import run
+
+    _parser("demo", "Start a network from generated weights and compare it with PyTorch's default.").parse_args(argv)
+    print(run())
+    return 0
+
+
+def _parser(name: str, description: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(prog=f"hyperinit {name}", description=description)
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--recipe", required=True, help=f"{', '.join(recipes())}, or a .toml file")
+    parser.add_argument("--data", type=Path, help="folder of the images, or an .npz file; digits need none")
+
+
+def _add_scale(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--models", type=int, help="train fewer networks than the recipe says")
+    parser.add_argument("--epochs", type=int, help="train for fewer epochs")
+    parser.add_argument("--images", type=int, help="train on fewer images")
+
+
+def _recipe(arguments: argparse.Namespace) -> Recipe:
+    recipe = load_recipe(arguments.recipe)
+    if hasattr(arguments, "models"):
+        found = scaled(recipe.zoo, models=arguments.models, epochs=arguments.epochs, images=arguments.images)
+        recipe = replace(recipe, zoo=found)
+    if getattr(arguments, "steps", None) is not None:
+        recipe = replace(recipe, autoencoder=replace(recipe.autoencoder, steps=arguments.steps))
+    return recipe
+
+
+def _zoo(recipe: Recipe, data: Path | None, folder: Path, *, half: bool = False) -> None:
+    """Train the zoo unless `folder` holds it already."""
+    from hyperinit_training.train_zoo import train_zoo
+    from hyperinit_training.zoo import Zoo
+
+    if (folder / "zoo.json").exists():
+        found = Zoo.load(folder)
+        if found.provenance.get("recipe") != recipe.zoo.to_json():
+            raise ArgumentError(f"{folder} holds the zoo of another recipe; name another folder or delete it")
+    else:
+        found = train_zoo(recipe.zoo, load_images(recipe.zoo.images, data), folder)
+    if half:
+        found.save(folder, half=True)
+    test = [s.test for s in found.snapshots]
+    print(f"{folder}: {len(found)} snapshots, test accuracy {min(test):.2%} to {max(test):.2%}")
+
+
+def _train(recipe: Recipe, folder: Path, data: Path | None, run: Path, out: Path) -> int:
+    from hyperinit_training.export import assemble, finish
+    from hyperinit_training.train_autoencoder import prepare, train_autoencoder
+    from hyperinit_training.zoo import Zoo
+
+    if out.suffix != ".safetensors":
+        raise ArgumentError(f"--out must end in .safetensors, got {out}")
+    images = load_images(recipe.zoo.images, data)
+    found = prepare(Zoo.load(folder), recipe.autoencoder)
+    autoencoder = train_autoencoder(recipe.autoencoder, found, run)
+    representation = finish(assemble(recipe, found, autoencoder), found, images)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    representation.save(out)
+    if out.resolve().parent == hub.FOLDER.resolve():
+        hub.register_embedded(out, out.stem, recipe.title)
+    print(f"{representation.card}\n\nwrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    return 0

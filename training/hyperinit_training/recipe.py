@@ -1,0 +1,208 @@
+"""Recipes: how a zoo and its hyper-representation are made, as frozen dataclasses read from TOML."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import asdict, dataclass, field, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hyperinit.errors import ArgumentError, UnknownNameError
+
+FOLDER = Path(__file__).parent / "recipes"
+Section = TypeVar("Section", bound="ZooRecipe | AutoencoderRecipe")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZooRecipe:
+    """How the networks of a zoo are trained.
+
+    With `families` = 0 every model starts from its own seed. With families, that many ancestors are trained and the
+    models branch off from them in equal numbers, each with its own data order and a rate falling to zero.
+
+    Args:
+        images: name of the data set.
+        models: number of networks.
+        families: number of ancestors, 0 for none.
+        init: "default" (PyTorch's), "uniform" (U(0, 1), the paper's) or "kaiming_uniform".
+        activation: of the CNN.
+        batch: images a step.
+        rate: learning rate of Adam, of seeds or ancestors.
+        schedule: "constant", or "linear" for a rate that falls to zero.
+        decay: weight decay of Adam.
+        epochs: epochs of training, of seeds or ancestors.
+        snapshots: epochs at which seeds are kept; empty means the last.
+        branch_rate: first learning rate of a family's members.
+        branch_epochs: epochs of a family's members.
+        limit: number of training images, 0 for all.
+        seed: decides everything.
+    """
+
+    images: str
+    models: int
+    families: int = 0
+    init: str = "default"
+    activation: str = "tanh"
+    batch: int = 64
+    rate: float = 4e-3
+    schedule: str = "constant"
+    decay: float = 0.0
+    epochs: int = 3
+    snapshots: tuple[int, ...] = ()
+    branch_rate: float = 2e-3
+    branch_epochs: int = 1
+    limit: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values that no other code checks."""
+        _require(self.models >= 1, f"models must be at least 1, got {self.models}")
+        per = self.models / max(1, self.families)
+        _require(per == int(per), f"models must be a multiple of families, got {self.models} and {self.families}")
+        _require(self.schedule in ("constant", "linear"), f"schedule must be constant or linear, got {self.schedule!r}")
+        _require(self.init in ("default", "uniform", "kaiming_uniform"), f"unknown init {self.init!r}")
+        _require(min(self.epochs, self.branch_epochs, self.batch) >= 1, "epochs and batch must be at least 1")
+        ok = all(0 < epoch <= self.epochs for epoch in self.snapshots) and not (self.snapshots and self.families)
+        _require(ok, f"snapshots must lie within {self.epochs} epochs of seeds, got {self.snapshots}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what JSON gives back: lists for tuples."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderRecipe:
+    """How the hyper-representation is built and trained.
+
+    Args:
+        width, heads, feedforward, depth, latent, compression: see `hyperinit.autoencoder.AutoencoderConfig`.
+        dropout: inside the transformer blocks, while training.
+        steps: gradient steps.
+        batch: snapshots a step; each gives two views.
+        rate: peak learning rate of AdamW, reached after `warmup` steps and falling to zero as a cosine.
+        warmup: steps until the peak rate.
+        decay: weight decay.
+        beta: weight of the reconstruction; 1 - beta is that of the contrast (paper, eq. 1).
+        lwln: layer-wise loss normalisation (paper, eq. 2); false is the baseline without.
+        align: reorder the neurons of every network to match a common reference before training.
+        permutations: how many are precomputed, 0 for no such augmentation.
+        permuted: share of the views that are permuted.
+        target: what a view reconstructs: "view" (itself, the reference), "clean" (the view without erasing) or
+            "aligned" (the network before permutation and erasing).
+        erase: probability that a view is erased.
+        latent_noise: standard deviation of the noise on the latents while training.
+        bandwidth, neighbours, noise: of the samplers, see `hyperinit.samplers.SamplerOptions`.
+        seed: decides everything.
+    """
+
+    width: int = 128
+    heads: int = 4
+    feedforward: int = 512
+    depth: int = 2
+    latent: int = 256
+    compression: str = "cls"
+    dropout: float = 0.0
+    steps: int = 2000
+    batch: int = 64
+    rate: float = 1e-3
+    warmup: int = 100
+    decay: float = 1e-2
+    beta: float = 0.98
+    lwln: bool = True
+    align: bool = True
+    permutations: int = 5000
+    permuted: float = 0.5
+    target: str = "aligned"
+    erase: float = 0.5
+    latent_noise: float = 0.05
+    bandwidth: float = 0.05
+    neighbours: int = 8
+    noise: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values that no other code checks."""
+        targets = ("view", "clean", "aligned")
+        _require(self.target in targets, f"target must be one of {', '.join(targets)}, got {self.target!r}")
+        _require(
+            self.steps >= 1 and self.batch >= 2,
+            f"steps and batch must be at least 1 and 2, got {self.steps} and {self.batch}",
+        )
+        _require(0 <= self.beta <= 1, f"beta must lie in [0, 1], got {self.beta}")
+        _require(0 <= self.permuted <= 1, f"permuted must lie in [0, 1], got {self.permuted}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One TOML file: a zoo and the hyper-representation trained on it."""
+
+    name: str
+    title: str
+    licence: str
+    citation: str
+    zoo: ZooRecipe
+    autoencoder: AutoencoderRecipe = field(default_factory=AutoencoderRecipe)
+
+
+def recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load_recipe(name: str) -> Recipe:
+    """Read a recipe by name, or from a path that ends in `.toml`.
+
+    Raises:
+        UnknownNameError: with the nearest names, if there is no such recipe.
+        ArgumentError: if the file has an unknown key or a value that is not allowed.
+
+    >>> load_recipe("digits-tuned").zoo.images
+    'digits'
+    """
+    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    if not path.exists():
+        near = get_close_matches(name, recipes(), n=3)
+        raise UnknownNameError(f"unknown recipe {name!r}; did you mean {near or recipes()}?")
+    try:
+        data = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ArgumentError(f"{path} is not TOML: {error}") from None
+    zoo = _section(ZooRecipe, data.pop("zoo", {}), path)
+    autoencoder = _section(AutoencoderRecipe, data.pop("autoencoder", {}), path)
+    words = {key: str(data.pop(key, "")) for key in ("title", "licence", "citation")}
+    if data:
+        raise ArgumentError(f"{path} has unknown keys {', '.join(data)}")
+    return Recipe(name=path.stem, zoo=zoo, autoencoder=autoencoder, **words)
+
+
+def scaled(recipe: ZooRecipe, *, models: int | None, epochs: int | None, images: int | None) -> ZooRecipe:
+    """Return the recipe with fewer models, epochs or images; None keeps what it says."""
+    families = min(recipe.families, models) if models else recipe.families
+    return replace(
+        recipe,
+        models=models - models % max(1, families) if models else recipe.models,
+        families=families,
+        epochs=epochs or recipe.epochs,
+        snapshots=tuple(epoch for epoch in recipe.snapshots if epoch <= (epochs or recipe.epochs)),
+        limit=images or recipe.limit,
+    )
+
+
+def _section(kind: type[Section], data: dict[str, Any], path: Path) -> Section:
+    unknown = set(data) - {f.name for f in fields(kind)}
+    if unknown:
+        known = ", ".join(f.name for f in fields(kind))
+        raise ArgumentError(f"{path} has unknown keys {', '.join(sorted(unknown))}; known are {known}")
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ArgumentError(f"{path}: {error}") from None
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ArgumentError(message)

@@ -1,0 +1,71 @@
+"""Files of a run: written whole or not at all, so that whatever a resume finds can be trusted."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file beside its target and rename it, so that a reader never sees half of it."""
+    with _replacing(path) as temporary:
+        temporary.write_text(text)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write indented JSON in one step."""
+    write_text(path, json.dumps(data, indent=1) + "\n")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file in one step."""
+    with _replacing(path) as temporary:
+        save_file({key: value.contiguous() for key, value in tensors.items()}, temporary, dict(metadata or {}))
+
+
+def append_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Add one line to a JSON-lines log."""
+    with path.open("a") as log:
+        log.write(json.dumps(record) + "\n")
+
+
+def truncate_log(path: Path, step: int) -> None:
+    """Drop the lines of a log that come after `step`, which a resumed run will write again."""
+    if path.exists():
+        lines = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+        write_text(path, "".join(line + "\n" for line in lines))
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")  # a line that a kill cut in two
+
+
+class _replacing:
+    """Give a temporary name beside `path`; on success it takes the place of `path`, else it goes."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+        os.close(handle)
+        self.path, self.temporary = path, Path(name)
+
+    def __enter__(self) -> Path:
+        return self.temporary
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self.temporary.chmod(0o644)
+                os.replace(self.temporary, self.path)
+        finally:
+            self.temporary.unlink(missing_ok=True)

@@ -1,0 +1,210 @@
+"""Train a zoo: many networks side by side, one compiled training loop per thread.
+
+A recipe with families trains ancestors first and then branches their members off; one without trains seeds. Work is
+done in blocks (a family, or a few seeds) that are written as they finish, so that a killed run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+from tqdm import tqdm
+
+from hyperinit.errors import ArgumentError
+from hyperinit.layout import Layout
+from hyperinit.nets import cnn, describe
+from hyperinit_training import compiled_cnn
+from hyperinit_training.compiled_cnn import Schedule
+from hyperinit_training.images import Images
+from hyperinit_training.kernels import Floats
+from hyperinit_training.recipe import ZooRecipe
+from hyperinit_training.runs import write_tensors
+from hyperinit_training.zoo import Snapshot, Zoo, split_models
+
+SEEDS_PER_BLOCK = 16
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Normalised images ready for the kernels: each entry is float32 (n, C, 28, 28) and int64 (n,)."""
+
+    train: tuple[Floats, Labels]
+    val: tuple[Floats, Labels]
+    test: tuple[Floats, Labels]
+
+
+def train_zoo(recipe: ZooRecipe, images: Images, folder: Path, *, workers: int | None = None) -> Zoo:
+    """Train the zoo that `recipe` describes and save it in `folder`; finished blocks found there are kept.
+
+    Args:
+        recipe: what to train.
+        images: the data set that the recipe names.
+        folder: receives `zoo.json`, `weights.safetensors` and, while it runs, `blocks/`.
+        workers: threads, one per core if None.
+
+    Source: Schürholt et al. 2022, arXiv:2209.14733, section 4.1 and Table 7; families are this project's own.
+    """
+    began = time.monotonic()
+    if recipe.limit:
+        images = images.subset(recipe.limit)
+    data = ImageSet(images.normalised("train"), images.normalised("val"), images.normalised("test"))
+    channels = int(data.train[0].shape[1])
+    network = cnn(channels, recipe.activation)
+    layout = Layout.of(network)
+    workers = workers or os.cpu_count() or 1
+    torch_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        blocks = list(_blocks(recipe, layout, data, folder / "blocks", workers))
+    finally:
+        torch.set_num_threads(torch_threads)
+    weights = torch.cat([block["weights"] for block in blocks])
+    splits = split_models(recipe.models, torch.Generator().manual_seed(recipe.seed))
+    rows = [row for block in blocks for row in _rows(block)]
+    snapshots = tuple(
+        Snapshot(int(model), int(family), epoch, splits[int(model)], val, test)
+        for model, family, epoch, val, test in rows
+    )
+    provenance = {
+        "images": {
+            "name": images.name,
+            "train": len(data.train[1]),
+            "val": len(data.val[1]),
+            "test": len(data.test[1]),
+        },
+        "preprocessing": {"size": 28, "channels": channels, "mean": list(images.mean), "std": list(images.std)},
+        "recipe": recipe.to_json(),
+        "date": date.today().isoformat(),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    zoo = Zoo(layout, weights, snapshots, describe(network), provenance)
+    zoo.save(folder)
+    for path in (folder / "blocks").glob("*.safetensors"):
+        path.unlink()
+    (folder / "blocks").rmdir()
+    return zoo
+
+
+def initial_weights(init: str, layout: Layout, generator: torch.Generator) -> Tensor:
+    """Draw a starting point (D,): "default" is PyTorch's, "uniform" and "kaiming_uniform" those of the paper's zoos.
+
+    The paper's zoos have biases of 0.01 and, for "uniform", weights from U(0, 1).
+
+    >>> initial_weights("uniform", Layout.of(cnn()), torch.Generator().manual_seed(0)).min() >= 0
+    tensor(True)
+    """
+    parts = []
+    for layer in layout.layers:
+        fan_in = layer.tensors[0].size // layer.neurons
+        for tensor in layer.tensors:
+            value = torch.empty(tensor.shape)
+            is_bias = len(tensor.shape) == 1
+            if init == "default":
+                value.uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
+            elif is_bias:
+                value.fill_(0.01)
+            elif init == "uniform":
+                value.uniform_(0, 1, generator=generator)
+            else:
+                torch.nn.init.kaiming_uniform_(value, generator=generator)
+            parts.append(value.reshape(-1))
+    return torch.cat(parts)
+
+
+def schedule(recipe: ZooRecipe, count: int, generator: torch.Generator, *, branch: bool = False) -> Schedule:
+    """Draw the data order of one model over `count` images, a last smaller batch left out, and its rates."""
+    epochs = recipe.branch_epochs if branch else recipe.epochs
+    steps = count // recipe.batch
+    if not steps:
+        raise ArgumentError(f"an epoch needs at least one batch of {recipe.batch} images, got {count} images")
+    orders = [torch.randperm(count, generator=generator)[: steps * recipe.batch] for _ in range(epochs)]
+    order = torch.cat(orders).view(-1, recipe.batch).numpy()
+    rate = recipe.branch_rate if branch else recipe.rate
+    falling = branch or recipe.schedule == "linear"
+    rates = np.linspace(rate, 0 if falling else rate, len(order), endpoint=False, dtype=np.float32)
+    keep = () if branch else tuple(epoch * steps for epoch in recipe.snapshots)
+    return Schedule(order=order, rates=rates, decay=recipe.decay, activation=recipe.activation, keep=keep)
+
+
+def accuracy(weights: Floats, data: tuple[Floats, Labels], activation: str) -> NDArray[np.float64]:
+    """Share of right answers of networks (N, D), float64 (N,)."""
+    return np.array([
+        (compiled_cnn.predict(w[None], data[0], activation=activation)[0].argmax(1) == data[1]).mean() for w in weights
+    ])  # fmt: skip
+
+
+def _blocks(
+    recipe: ZooRecipe, layout: Layout, data: ImageSet, folder: Path, workers: int
+) -> Iterator[dict[str, Tensor]]:
+    per_block = recipe.models // recipe.families if recipe.families else SEEDS_PER_BLOCK
+    with ThreadPoolExecutor(workers) as pool, tqdm(total=recipe.models, unit="model", desc="zoo") as bar:
+        starts = range(0, recipe.models, per_block)
+        todo = [start for start in starts if not (folder / f"{start:06d}.safetensors").exists()]
+        ancestors = {start: pool.submit(_ancestor, recipe, layout, data, start // per_block) for start in todo}
+        for start in starts:
+            models = range(start, min(start + per_block, recipe.models))
+            path = folder / f"{start:06d}.safetensors"
+            if start in todo:
+                write_tensors(path, _block(recipe, layout, data, models, ancestors[start].result(), pool))
+            bar.update(len(models))
+            yield load_file(path)
+
+
+def _ancestor(recipe: ZooRecipe, layout: Layout, data: ImageSet, family: int) -> Floats | None:
+    """Train the network (D,) from which a family branches off; None in a recipe without families."""
+    if not recipe.families:
+        return None
+    ancestor: Floats = _train(recipe, layout, data, _generator(recipe.seed, -1 - family), None)[-1]
+    return ancestor
+
+
+def _block(  # noqa: PLR0913
+    recipe: ZooRecipe, layout: Layout, data: ImageSet, models: range, start: Floats | None, pool: ThreadPoolExecutor
+) -> dict[str, Tensor]:
+    """Train one family, or a few seeds, and score every snapshot on validation and test images."""
+
+    def one(model: int) -> tuple[Floats, NDArray[np.float64], NDArray[np.float64]]:
+        found = _train(recipe, layout, data, _generator(recipe.seed, model), start)
+        return found, accuracy(found, data.val, recipe.activation), accuracy(found, data.test, recipe.activation)
+
+    results = list(pool.map(one, models))
+    epochs = [float(epoch) for epoch in recipe.snapshots] or [float(recipe.epochs)]
+    if start is not None:
+        epochs = [float(recipe.epochs + recipe.branch_epochs)]
+    columns = [
+        (model, model if start is None else models.start // len(models), epoch, val, test)
+        for model, (_, vals, tests) in zip(models, results, strict=True)
+        for epoch, val, test in zip(epochs, vals, tests, strict=True)
+    ]
+    weights = torch.from_numpy(np.concatenate([weights for weights, _, _ in results]))
+    return {"weights": weights, "rows": torch.tensor(columns, dtype=torch.float64)}
+
+
+def _train(
+    recipe: ZooRecipe, layout: Layout, data: ImageSet, generator: torch.Generator, start: Floats | None
+) -> Floats:
+    """Train one network, from `start` if it branches off; returns its snapshots (S, D)."""
+    first = initial_weights(recipe.init, layout, generator).numpy() if start is None else start
+    plan = schedule(recipe, len(data.train[1]), generator, branch=start is not None)
+    return compiled_cnn.train(first, *data.train, plan)[0]
+
+
+def _generator(seed: int, model: int) -> torch.Generator:
+    return torch.Generator().manual_seed((seed * 1_000_003 + model) % 2**63)
+
+
+def _rows(block: dict[str, Tensor]) -> list[list[float]]:
+    rows: list[list[float]] = block["rows"].tolist()
+    return rows

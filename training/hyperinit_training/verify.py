@@ -1,0 +1,54 @@
+"""Measure a hyper-representation again and compare with what its card says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from hyperinit.card import Card, table
+from hyperinit.errors import LayoutError
+from hyperinit.representation import HyperRepresentation
+from hyperinit.samplers import METHODS
+from hyperinit_training.export import Yardstick
+from hyperinit_training.images import load_images
+
+
+def agreement(representation: HyperRepresentation, data: Path | None, draws: int) -> tuple[str, bool]:
+    """Draw networks with other seeds than the card's and compare accuracies, method by method.
+
+    Two means agree if they differ by at most four standard errors plus 0.1 points; the zoo's own snapshots, which
+    involve no chance, by 0.1 points.
+
+    Returns:
+        A report, and whether all figures agree.
+
+    Raises:
+        DataError: if the images are not there.
+        LayoutError: if the zoo's network is not the CNN that the compiled kernels evaluate.
+    """
+    card = representation.card
+    activation = _activation(card)
+    images = load_images(card.zoo["images"]["name"], data)
+    snapshots = representation.anchors.weights
+    test = Yardstick.on(snapshots, images.normalised("test"), activation)
+    generator = torch.Generator().manual_seed(20_000)
+    found = {"zoo": test.measure(snapshots)}
+    for name in METHODS:
+        found[name] = test.measure(representation.sample(draws, method=name, generator=generator))
+    lines, agrees = [], True
+    for name, row in found.items():
+        stated = card.measured[name]
+        error = 0.0 if name == "zoo" else (row["std"] ** 2 / row["n"] + stated["std"] ** 2 / stated["n"]) ** 0.5
+        same = abs(row["accuracy"] - stated["accuracy"]) <= 4 * error + 0.001
+        agrees &= same
+        word = "agrees" if same else "DIFFERS"
+        lines.append(f"{name:20} card {stated['accuracy']:.2%}, measured {row['accuracy']:.2%}: {word}")
+    return f"{table(found)}\n\n" + "\n".join(lines), agrees
+
+
+def _activation(card: Card) -> str:
+    try:
+        return str(card.zoo["recipe"]["activation"])
+    except (KeyError, TypeError):
+        raise LayoutError(f"{card.source} was not made from a recipe of this package and cannot be verified") from None
