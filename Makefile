@@ -13,7 +13,7 @@ help: ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: $(STAMP) ## train a small zoo and its hyper-representation, then sample from it
+demo: $(STAMP) ## start a network from generated weights of the embedded digits
 	@echo "demo: hyperinit demo"
 	@$(BIN)/hyperinit demo
 

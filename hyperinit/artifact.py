@@ -23,6 +23,7 @@ from hyperinit import nets
 from hyperinit.autoencoder import Autoencoder, AutoencoderConfig
 from hyperinit.card import Card
 from hyperinit.errors import ArtifactError, HyperinitError
+from hyperinit.files import replacing
 from hyperinit.layout import Layout
 from hyperinit.samplers import SamplerOptions
 
@@ -54,10 +55,11 @@ class Header:
 
 
 def write(path: Path, header: Header, tensors: Mapping[str, Tensor]) -> None:
-    """Write an artifact with its digest; the caller decides the precision of each tensor."""
+    """Write an artifact with its digest, whole or not at all; the caller decides the precision of each tensor."""
     text = header.to_json()
     ordered = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
-    save_file(ordered, path, {"hyperinit": text, "digest": _digest(text, ordered)})
+    with replacing(path) as temporary:
+        save_file(ordered, temporary, {"hyperinit": text, "digest": _digest(text, ordered)})
 
 
 def read(path: Path) -> tuple[Header, dict[str, Tensor]]:
@@ -101,7 +103,7 @@ def _header(text: str | None) -> Header:
             AutoencoderConfig(**data["autoencoder"]),
             SamplerOptions(**data["samplers"]),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, HyperinitError):
             raise
         raise ArtifactError(f"a damaged header: {type(error).__name__}: {error}") from None
@@ -114,6 +116,8 @@ def _check_shapes(header: Header, found: dict[str, tuple[int, ...]]) -> None:
     layout, config = header.layout, header.autoencoder
     if header.architecture is not None and Layout.of(nets.build(header.architecture, device="meta")) != layout:
         raise ArtifactError("the architecture does not have the layout beside it")
+    if found.get("mean") != (layout.size,):  # nothing of this size is made unless the file holds one
+        raise ArtifactError(f"mean must have shape ({layout.size},) as the layout says, it has {found.get('mean')}")
     with torch.device("meta"):
         scale = torch.ones(layout.size, device="cpu")
         model = Autoencoder(config, layout, scale, scale)
@@ -131,7 +135,7 @@ def _check_shapes(header: Header, found: dict[str, tuple[int, ...]]) -> None:
 
 def _check_values(tensors: Mapping[str, Tensor]) -> None:
     for name, value in tensors.items():
-        if not value.is_floating_point() or not value.isfinite().all():
+        if not value.is_floating_point() or not value.float().isfinite().all():
             raise ArtifactError(f"tensor {name} must hold finite numbers, it does not")
     if not (tensors["std"] > 0).all():
         raise ArtifactError("tensor std must be above 0 everywhere, it is not")

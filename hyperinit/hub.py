@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from hyperinit.errors import ArgumentError, ArtifactError, UnknownNameError
+from hyperinit.files import replacing
 
 FOLDER = Path(__file__).parent / "pretrained"
 LARGEST = 8_000_000  # bytes of one embedded file
@@ -108,12 +109,8 @@ def register_embedded(path: str | Path, name: str, title: str) -> None:
         raise ArtifactError(f"an embedded file must have at most {LARGEST:,} bytes, {path} has {size:,}")
     entry = Entry(file=path.name, sha256=digest(path), size=size, title=title)
     registry = _registry() | {name: entry}
-    part = FOLDER / f"registry.json.{os.getpid()}.part"
-    try:
-        part.write_text(json.dumps(dict(sorted(registry.items())), indent=2) + "\n", encoding="utf-8")
-        os.replace(part, FOLDER / "registry.json")
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(FOLDER / "registry.json") as temporary:
+        temporary.write_text(json.dumps(dict(sorted(registry.items())), indent=2) + "\n", encoding="utf-8")
 
 
 def _registry() -> dict[str, Entry]:

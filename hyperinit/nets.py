@@ -89,7 +89,7 @@ def build(architecture: Architecture, *, device: str = "cpu") -> nn.Sequential:
     try:
         with torch.device("meta"):
             network = nn.Sequential(*(_step(name, arguments) for name, arguments in architecture))
-    except (TypeError, ValueError, RuntimeError, KeyError) as error:
+    except (TypeError, ValueError, RuntimeError, KeyError, AttributeError) as error:
         raise LayoutError(f"not a network description: {type(error).__name__}: {error}") from None
     return network if device == "meta" else network.to_empty(device=device)
 

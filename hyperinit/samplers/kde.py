@@ -69,7 +69,8 @@ class LocalKDE:
     """The product of marginals among an anchor's nearest anchors.
 
     A draw takes every coordinate from one of an anchor's neighbours (itself included): it is new in every
-    dimension, like `MarginalKDE`, but stays where the zoo's networks lie.
+    dimension, like `MarginalKDE`, but stays where the zoo's networks lie. An anchor farther away than twice the
+    median distance between nearest neighbours is no neighbour: mixing basins gives networks at chance.
     """
 
     space: ClassVar[str] = "latent"
@@ -80,7 +81,7 @@ class LocalKDE:
     def fit(self, anchors: Anchors) -> None:
         """Keep the latents (N, L) and find the neighbours of each."""
         self.z = anchors.z
-        self.near = nearest(anchors.z, self.neighbours)
+        self.near = nearest(anchors.z, self.neighbours, reach=2.0)
 
     def sample(self, count: int, generator: torch.Generator | None) -> Tensor:
         """Draw latents (count, L)."""
@@ -89,16 +90,33 @@ class LocalKDE:
         return _blur(self.z.gather(0, near.gather(1, picks)), self.bandwidth, generator)
 
 
-def nearest(points: Tensor, count: int) -> Tensor:
-    """Rows of the `count` nearest points of each point (N, L), itself first; int64 (N, at most `count`).
+def nearest(points: Tensor, count: int, *, reach: float = float("inf")) -> Tensor:
+    """Rows of the `count` nearest points of each point, itself first.
+
+    Args:
+        points: (N, L).
+        count: neighbours of each point, itself included.
+        reach: in units of the median distance to the nearest other point; what lies farther away is replaced by
+            the point itself.
+
+    Returns:
+        int64 (N, at most `count`).
 
     >>> nearest(torch.tensor([[0.0], [1.0], [5.0]]), 2)
     tensor([[0, 1],
             [1, 0],
             [2, 1]])
+    >>> nearest(torch.tensor([[0.0], [1.0], [5.0]]), 2, reach=2.0)
+    tensor([[0, 1],
+            [1, 0],
+            [2, 2]])
     """
     distances = torch.cdist(points, points).fill_diagonal_(-1)
-    return distances.topk(min(count, len(points)), largest=False).indices
+    found = distances.topk(min(count, len(points)), largest=False)
+    if found.indices.shape[1] < 2:
+        return found.indices
+    far = found.values > reach * found.values[:, 1].median()
+    return torch.where(far, found.indices[:, :1], found.indices)
 
 
 def _blur(z: Tensor, bandwidth: float, generator: torch.Generator | None) -> Tensor:

@@ -298,17 +298,3 @@ def test_arguments_that_do_not_belong_together_are_refused(layout, weights):
     with pytest.raises(ArgumentError, match="fill='keep'"):
         apply_(module, plan, layout, weights, fill="keep")
     assert same(module, before)
-
-
-def test_plan_prints_what_happens(layout):
-    text = str(make_plan(Residual(), layout))
-    assert " ".join(text.split()[:8]) == "parameter shape origin source tensor overlap rest gets"
-    assert "stem.weight" in text
-    assert "8x3x5x5" in text
-    assert "fit: layerwise" in text
-    assert "0.25 to 0.5 for another task" in text
-    plan = make_plan(Residual(), layout, fill="keep")
-    assert f"decoded {plan.decoded_share:.1%}, filled 0.0%, untouched {1 - plan.decoded_share:.1%}" in str(plan)
-    with pytest.raises(PlanError, match=r"at least 99\.0%(.|\n)*stem\.weight(.|\n)*lower min_share"):
-        plan.check(0.99)
-    plan.check(0.5)

@@ -1,4 +1,4 @@
-"""Alignment of layers and of the inputs of resized layers."""
+"""Alignment of layers, and which of their inputs belong together."""
 
 import itertools
 
@@ -8,8 +8,6 @@ from torch import nn
 
 from hyperinit.layout import Layout
 from hyperinit.matching import (
-    Block,
-    Inputs,
     Layer,
     _similarity,
     align,
@@ -93,13 +91,6 @@ def place(inputs, source, target):
     return torch.zeros(target, source).index_put_((inputs.target, inputs.source), inputs.gain, accumulate=True)
 
 
-@pytest.mark.parametrize(("old", "new"), [(1, 3), (3, 1), (3, 4), (4, 3), (2, 6), (5, 5)])
-def test_inputs_that_mean_the_same_keep_the_response_to_a_constant(old, new):
-    matrix = place(Inputs.alike(old, new), old, new)
-    assert torch.allclose(matrix.sum(0), torch.ones(old))  # every source weight is given out exactly once
-    assert (matrix.sum(1) > 0).all()
-
-
 def test_flattened_channels_stay_in_blocks():
     source = [conv(2, 1, 3), linear(5, 2 * 4)]  # 2 channels of 2x2 pixels
     same_pixels = inputs_of(source, [conv(3, 1, 3), linear(5, 3 * 4)], 1, 1)
@@ -125,15 +116,6 @@ def test_other_inputs_are_leading():
     assert place(plain, 4, 8)[:4].equal(torch.eye(4))
     odd = inputs_of([conv(2, 1, 3), linear(5, 8)], [conv(3, 1, 3), linear(5, 10)], 1, 1)  # 10 is no multiple of 3
     assert len(odd.target) == 8
-
-
-def test_kernels_are_centred_and_cut_ones_keep_their_variance():
-    source = torch.arange(25.0)
-    large, mask = Block(0, (1, 1, 5, 5), Inputs.leading(1, 1)).decode(source, (1, 1, 7, 7))
-    assert torch.equal(large[0, 0, 1:6, 1:6], source.reshape(5, 5))
-    assert mask.sum() == 25
-    small, _ = Block(0, (1, 1, 5, 5), Inputs.leading(1, 1)).decode(source, (1, 1, 3, 3))
-    torch.testing.assert_close(small[0, 0], source.reshape(5, 5)[1:4, 1:4] * 5 / 3)
 
 
 def test_tensors_and_runs_cover_the_vector():

@@ -25,6 +25,7 @@ def pretrain(argv: Sequence[str]) -> int:
     parser.add_argument("--run", type=Path, help="folder for work in progress; default runs/RECIPE")
     parser.add_argument("--steps", type=int, help="gradient steps of the autoencoder")
     arguments = parser.parse_args(argv)
+    _check_out(arguments.out)
     recipe = _recipe(arguments)
     run = arguments.run or RUNS / recipe.name
     _zoo(recipe, arguments.data, run / "zoo")
@@ -52,6 +53,7 @@ def train(argv: Sequence[str]) -> int:
     parser.add_argument("--run", type=Path, help="folder for work in progress; default runs/RECIPE/autoencoder")
     parser.add_argument("--steps", type=int, help="gradient steps of the autoencoder")
     arguments = parser.parse_args(argv)
+    _check_out(arguments.out)
     recipe = _recipe(arguments)
     run = arguments.run or RUNS / recipe.name / "autoencoder"
     return _train(recipe, arguments.zoo, arguments.data, run, arguments.out)
@@ -105,6 +107,12 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
     return recipe
 
 
+def _check_out(out: Path) -> None:
+    """Refuse a name that nothing could load, before hours are spent."""
+    if out.suffix != ".safetensors":
+        raise ArgumentError(f"--out must end in .safetensors, got {out}")
+
+
 def _zoo(recipe: Recipe, data: Path | None, folder: Path, *, half: bool = False) -> None:
     """Train the zoo unless `folder` holds it already."""
     from hyperinit_training.train_zoo import train_zoo
@@ -127,10 +135,12 @@ def _train(recipe: Recipe, folder: Path, data: Path | None, run: Path, out: Path
     from hyperinit_training.train_autoencoder import prepare, train_autoencoder
     from hyperinit_training.zoo import Zoo
 
-    if out.suffix != ".safetensors":
-        raise ArgumentError(f"--out must end in .safetensors, got {out}")
+    found = Zoo.load(folder)
+    name = found.provenance["images"]["name"]
+    if name != recipe.zoo.images:
+        raise ArgumentError(f"{folder} must hold a zoo trained on {recipe.zoo.images}, got one trained on {name}")
     images = load_images(recipe.zoo.images, data)
-    found = prepare(Zoo.load(folder), recipe.autoencoder)
+    found = prepare(found, recipe.autoencoder)
     autoencoder = train_autoencoder(recipe.autoencoder, found, run)
     representation = finish(assemble(recipe, found, autoencoder), found, images)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -77,10 +77,9 @@ class Schedule:
 
     def __post_init__(self) -> None:
         """Check what the kernels would not."""
-        if self.order.ndim != 2 or self.rates.shape != self.order.shape[:1]:
-            raise ArgumentError(
-                f"order must have shape (steps, B) and rates (steps,), got {self.order.shape} and {self.rates.shape}"
-            )
+        if self.order.ndim != 2 or not self.order.size or self.rates.shape != self.order.shape[:1]:
+            got = f"{self.order.shape} and {self.rates.shape}"
+            raise ArgumentError(f"order must have shape (steps, B), not empty, and rates (steps,), got {got}")
         if self.keep and not (
             list(self.keep) == sorted(self.keep) and 0 < self.keep[0] <= self.keep[-1] <= len(self.order)
         ):
@@ -102,11 +101,16 @@ def train(weights: Floats, images: Floats, labels: NDArray[np.int64], schedule: 
         The snapshots (S, D), one for each entry of `schedule.keep`, and the loss of every step (steps,), in nats.
 
     Raises:
-        ArgumentError: if a shape or an index does not fit.
+        ArgumentError: if a shape, a type, a label or an index does not fit.
     """
-    channels = _check(weights, images, labels)
+    channels = _check(weights, images)
+    if labels.shape != images.shape[:1] or labels.dtype != np.int64:
+        raise ArgumentError(f"labels must be int64 ({len(images)},), got {labels.dtype} {labels.shape}")
+    if labels.min(initial=0) < 0 or labels.max(initial=0) > 9:
+        # A kernel would write outside of its arrays.
+        raise ArgumentError(f"labels must lie in 0 to 9, got {labels.min()} to {labels.max()}")
     order = schedule.order
-    if order.size and not (order.min() >= 0 and order.max() < len(images)):
+    if not (order.min() >= 0 and order.max() < len(images)):
         raise ArgumentError(f"order must index {len(images)} images, got {order.min()} to {order.max()}")
     state = np.zeros((4, weights.size), np.float32)  # weights, gradient, both moments
     state[0] = weights
@@ -121,8 +125,16 @@ def train(weights: Floats, images: Floats, labels: NDArray[np.int64], schedule: 
 
 
 def predict(weights: Floats, images: Floats, *, activation: str = "tanh") -> Floats:
-    """Logits (N, n, 10) of N networks (N, D) on normalised images (n, C, 28, 28)."""
-    channels = _check(weights[0], images, None)
+    """Logits (N, n, 10) of N networks (N, D) on normalised images (n, C, 28, 28).
+
+    Raises:
+        ArgumentError: if a shape or a type does not fit, or there is no such activation.
+    """
+    if weights.ndim != 2 or not len(weights):
+        raise ArgumentError(f"weights must have shape (N, D) with N >= 1, got {weights.shape}")
+    if activation not in ACTIVATIONS:
+        raise ArgumentError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+    channels = _check(weights[0], images)
     logits = np.empty((len(weights), len(images), 10), np.float32)
     flat = np.ascontiguousarray(images.reshape(len(images), -1))
     for network, out in zip(np.ascontiguousarray(weights, np.float32), logits, strict=True):
@@ -130,14 +142,14 @@ def predict(weights: Floats, images: Floats, *, activation: str = "tanh") -> Flo
     return logits
 
 
-def _check(weights: Floats, images: Floats, labels: NDArray[np.int64] | None) -> int:
+def _check(weights: Floats, images: Floats) -> int:
     if images.ndim != 4 or images.shape[1] not in (1, 3) or images.shape[2:] != (28, 28):
         raise ArgumentError(f"images must have shape (n, 1 or 3, 28, 28), got {images.shape}")
     channels = int(images.shape[1])
     if weights.shape != (2264 + 200 * channels,):
         raise ArgumentError(f"weights must have shape ({2264 + 200 * channels},), got {weights.shape}")
-    if images.dtype != np.float32 or (labels is not None and labels.shape != images.shape[:1]):
-        raise ArgumentError(f"images must be float32 with one label each, got {images.dtype}")
+    if images.dtype != np.float32:
+        raise ArgumentError(f"images must be float32, got {images.dtype}")
     return channels
 
 

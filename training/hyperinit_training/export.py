@@ -12,14 +12,15 @@ from hyperinit.artifact import Header
 from hyperinit.autoencoder import Autoencoder
 from hyperinit.card import Card
 from hyperinit.representation import HyperRepresentation
-from hyperinit.samplers import METHODS, Anchors, SamplerOptions
+from hyperinit.samplers import METHODS, Anchors
 from hyperinit_training.images import Images
 from hyperinit_training.measure import Data, figures, mistakes
 from hyperinit_training.recipe import Recipe
 from hyperinit_training.zoo import Zoo
 
+BANDWIDTHS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 CANDIDATES = ("kde", "kde30", "local", "local30")  # methods that may be recommended
-MARGIN = 0.005  # how much validation accuracy a more novel method may cost
+MARGIN = 0.005  # how much validation accuracy novelty may cost
 
 
 def assemble(recipe: Recipe, zoo: Zoo, autoencoder: Autoencoder) -> HyperRepresentation:
@@ -28,7 +29,6 @@ def assemble(recipe: Recipe, zoo: Zoo, autoencoder: Autoencoder) -> HyperReprese
     epochs = torch.tensor([s.epoch for s in train.snapshots])
     with torch.no_grad():
         anchors = Anchors(autoencoder.encode(train.weights), train.scores, epochs, train.weights)
-    options = SamplerOptions(recipe.autoencoder.bandwidth, recipe.autoencoder.neighbours, recipe.autoencoder.noise)
     provenance = {key: value for key, value in zoo.provenance.items() if key != "preprocessing"}
     card = Card(
         source=recipe.name.removesuffix("-tuned"),
@@ -40,7 +40,7 @@ def assemble(recipe: Recipe, zoo: Zoo, autoencoder: Autoencoder) -> HyperReprese
         recommended="kde30",
         measured={},
     )
-    header = Header(card, zoo.layout, zoo.architecture, autoencoder.config, options)
+    header = Header(card, zoo.layout, zoo.architecture, autoencoder.config, recipe.samplers)
     return HyperRepresentation(header, autoencoder, anchors)
 
 
@@ -78,13 +78,16 @@ class Yardstick:
 def finish(
     representation: HyperRepresentation, zoo: Zoo, images: Images, *, draws: int = 50, seed: int = 0
 ) -> HyperRepresentation:
-    """Recommend a method by validation images and write the figures of all methods on test images into the card.
+    """Choose bandwidth and method by validation images; write the figures of all methods on test images into the card.
 
-    The recommendation is the method with the least overlap of wrong answers with training snapshots among those
-    within half a point of the best accuracy. Test images decide nothing.
+    The bandwidth (unless the recipe sets one) is the widest at which `kde` stays within half a point of the zoo's own
+    accuracy. The recommendation is the method with the least overlap of wrong answers with training snapshots among
+    those within half a point of the best accuracy. Test images decide nothing.
     """
     activation = zoo.provenance["recipe"]["activation"]
     val = Yardstick.of(zoo, images.normalised("val"), activation)
+    if not representation.header.samplers.bandwidth:
+        representation = _with_bandwidth(representation, val, draws, seed + 1)
     found = {name: val.measure(_draw(representation, name, draws, seed + 1)) for name in CANDIDATES}
     best = max(found[name]["accuracy"] for name in CANDIDATES)
     fit = [name for name in CANDIDATES if found[name]["accuracy"] >= best - MARGIN]
@@ -101,6 +104,24 @@ def finish(
         measured["zoo-held-out-decoded"] = test.measure(representation.decode(representation.encode(held_out)))
     measured["anchors-decoded"] = test.measure(representation.decode(representation.anchors.z))
     return _with_card(representation, recommended=recommended, measured=measured)
+
+
+def _with_bandwidth(representation: HyperRepresentation, val: Yardstick, draws: int, seed: int) -> HyperRepresentation:
+    """Widen the kernels for as long as accuracy bears it: the wider, the farther from the training snapshots."""
+    least = 1 - val.train_wrong.float().mean().item() - MARGIN
+    chosen = _changed(representation, bandwidth=BANDWIDTHS[0])
+    for bandwidth in BANDWIDTHS[1:]:
+        wider = _changed(representation, bandwidth=bandwidth)
+        if val.measure(_draw(wider, "kde", draws, seed))["accuracy"] < least:
+            break
+        chosen = wider
+    return chosen
+
+
+def _changed(representation: HyperRepresentation, **options: float) -> HyperRepresentation:
+    header = representation.header
+    header = replace(header, samplers=replace(header.samplers, **options))  # type: ignore[arg-type]
+    return HyperRepresentation(header, representation.autoencoder, representation.anchors)
 
 
 def _draw(representation: HyperRepresentation, method: str, draws: int, seed: int) -> Tensor:

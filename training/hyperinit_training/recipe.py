@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hyperinit.errors import ArgumentError, UnknownNameError
+from hyperinit.samplers import SamplerOptions
 
 FOLDER = Path(__file__).parent / "recipes"
-Section = TypeVar("Section", bound="ZooRecipe | AutoencoderRecipe")
+Section = TypeVar("Section", bound="ZooRecipe | AutoencoderRecipe | SamplerOptions")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,9 @@ class ZooRecipe:
         _require(per == int(per), f"models must be a multiple of families, got {self.models} and {self.families}")
         _require(self.schedule in ("constant", "linear"), f"schedule must be constant or linear, got {self.schedule!r}")
         _require(self.init in ("default", "uniform", "kaiming_uniform"), f"unknown init {self.init!r}")
-        _require(min(self.epochs, self.branch_epochs, self.batch) >= 1, "epochs and batch must be at least 1")
+        _require(self.families >= 0, f"families must be at least 0, got {self.families}")
+        least = (self.epochs, self.branch_epochs, self.batch)
+        _require(min(least) >= 1, f"epochs, branch_epochs and batch must be at least 1, got {least}")
         ok = all(0 < epoch <= self.epochs for epoch in self.snapshots) and not (self.snapshots and self.families)
         _require(ok, f"snapshots must lie within {self.epochs} epochs of seeds, got {self.snapshots}")
 
@@ -94,7 +97,6 @@ class AutoencoderRecipe:
             "aligned" (the network before permutation and erasing).
         erase: probability that a view is erased.
         latent_noise: standard deviation of the noise on the latents while training.
-        bandwidth, neighbours, noise: of the samplers, see `hyperinit.samplers.SamplerOptions`.
         seed: decides everything.
     """
 
@@ -118,9 +120,6 @@ class AutoencoderRecipe:
     target: str = "aligned"
     erase: float = 0.5
     latent_noise: float = 0.05
-    bandwidth: float = 0.05
-    neighbours: int = 8
-    noise: float = 0.1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -137,7 +136,10 @@ class AutoencoderRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One TOML file: a zoo and the hyper-representation trained on it."""
+    """One TOML file: a zoo, the hyper-representation trained on it, and the numbers of its samplers.
+
+    A bandwidth of 0 is chosen by validation images.
+    """
 
     name: str
     title: str
@@ -145,6 +147,7 @@ class Recipe:
     citation: str
     zoo: ZooRecipe
     autoencoder: AutoencoderRecipe = field(default_factory=AutoencoderRecipe)
+    samplers: SamplerOptions = field(default_factory=lambda: SamplerOptions(bandwidth=0.0))
 
 
 def recipes() -> list[str]:
@@ -172,22 +175,25 @@ def load_recipe(name: str) -> Recipe:
         raise ArgumentError(f"{path} is not TOML: {error}") from None
     zoo = _section(ZooRecipe, data.pop("zoo", {}), path)
     autoencoder = _section(AutoencoderRecipe, data.pop("autoencoder", {}), path)
+    samplers = _section(SamplerOptions, {"bandwidth": 0.0} | data.pop("samplers", {}), path)
     words = {key: str(data.pop(key, "")) for key in ("title", "licence", "citation")}
     if data:
         raise ArgumentError(f"{path} has unknown keys {', '.join(data)}")
-    return Recipe(name=path.stem, zoo=zoo, autoencoder=autoencoder, **words)
+    return Recipe(name=path.stem, zoo=zoo, autoencoder=autoencoder, samplers=samplers, **words)
 
 
 def scaled(recipe: ZooRecipe, *, models: int | None, epochs: int | None, images: int | None) -> ZooRecipe:
     """Return the recipe with fewer models, epochs or images; None keeps what it says."""
-    families = min(recipe.families, models) if models else recipe.families
+    models = recipe.models if models is None else models
+    epochs = recipe.epochs if epochs is None else epochs
+    families = min(recipe.families, models)
     return replace(
         recipe,
-        models=models - models % max(1, families) if models else recipe.models,
+        models=models - models % max(1, families),
         families=families,
-        epochs=epochs or recipe.epochs,
-        snapshots=tuple(epoch for epoch in recipe.snapshots if epoch <= (epochs or recipe.epochs)),
-        limit=images or recipe.limit,
+        epochs=epochs,
+        snapshots=tuple(epoch for epoch in recipe.snapshots if epoch <= epochs),
+        limit=recipe.limit if images is None else images,
     )
 
 

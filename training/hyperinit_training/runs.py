@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +10,12 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
+from hyperinit.files import replacing
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file beside its target and rename it, so that a reader never sees half of it."""
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(text)
 
 
@@ -26,7 +26,7 @@ def write_json(path: Path, data: Any) -> None:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file in one step."""
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         save_file({key: value.contiguous() for key, value in tensors.items()}, temporary, dict(metadata or {}))
 
 
@@ -48,24 +48,3 @@ def _step_of(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return float("inf")  # a line that a kill cut in two
-
-
-class _replacing:
-    """Give a temporary name beside `path`; on success it takes the place of `path`, else it goes."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        os.close(handle)
-        self.path, self.temporary = path, Path(name)
-
-    def __enter__(self) -> Path:
-        return self.temporary
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self.temporary.chmod(0o644)
-                os.replace(self.temporary, self.path)
-        finally:
-            self.temporary.unlink(missing_ok=True)

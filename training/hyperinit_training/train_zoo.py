@@ -6,7 +6,9 @@ done in blocks (a family, or a few seeds) that are written as they finish, so th
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +31,7 @@ from hyperinit_training.compiled_cnn import Schedule
 from hyperinit_training.images import Images
 from hyperinit_training.kernels import Floats
 from hyperinit_training.recipe import ZooRecipe
-from hyperinit_training.runs import write_tensors
+from hyperinit_training.runs import write_json, write_tensors
 from hyperinit_training.zoo import Snapshot, Zoo, split_models
 
 SEEDS_PER_BLOCK = 16
@@ -54,6 +56,9 @@ def train_zoo(recipe: ZooRecipe, images: Images, folder: Path, *, workers: int |
         folder: receives `zoo.json`, `weights.safetensors` and, while it runs, `blocks/`.
         workers: threads, one per core if None.
 
+    Raises:
+        ArgumentError: if the blocks found belong to another recipe, or there are too few images.
+
     Source: Schürholt et al. 2022, arXiv:2209.14733, section 4.1 and Table 7; families are this project's own.
     """
     began = time.monotonic()
@@ -61,9 +66,11 @@ def train_zoo(recipe: ZooRecipe, images: Images, folder: Path, *, workers: int |
         images = images.subset(recipe.limit)
     data = ImageSet(images.normalised("train"), images.normalised("val"), images.normalised("test"))
     channels = int(data.train[0].shape[1])
-    network = cnn(channels, recipe.activation)
+    with torch.device("meta"):  # only its shapes are needed, and no random number is drawn
+        network = cnn(channels, recipe.activation)
     layout = Layout.of(network)
     workers = workers or os.cpu_count() or 1
+    _claim(folder / "blocks", recipe)
     torch_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -91,9 +98,7 @@ def train_zoo(recipe: ZooRecipe, images: Images, folder: Path, *, workers: int |
     }
     zoo = Zoo(layout, weights, snapshots, describe(network), provenance)
     zoo.save(folder)
-    for path in (folder / "blocks").glob("*.safetensors"):
-        path.unlink()
-    (folder / "blocks").rmdir()
+    shutil.rmtree(folder / "blocks")  # also what a kill left there half written
     return zoo
 
 
@@ -143,6 +148,15 @@ def accuracy(weights: Floats, data: tuple[Floats, Labels], activation: str) -> N
     return np.array([
         (compiled_cnn.predict(w[None], data[0], activation=activation)[0].argmax(1) == data[1]).mean() for w in weights
     ])  # fmt: skip
+
+
+def _claim(folder: Path, recipe: ZooRecipe) -> None:
+    """Note whose blocks `folder` holds; blocks of another recipe would be taken for this one's."""
+    note = folder / "recipe.json"
+    if not note.exists():
+        write_json(note, recipe.to_json())
+    elif json.loads(note.read_text()) != recipe.to_json():
+        raise ArgumentError(f"{folder} holds unfinished work of another recipe; delete it or name another folder")
 
 
 def _blocks(

@@ -115,11 +115,12 @@ class Zoo:
             columns = head.pop("snapshots")
             rows = zip(*(columns[key] for key in Snapshot.__annotations__), strict=True)
             snapshots = tuple(Snapshot(*row) for row in rows)
-        except FileNotFoundError as error:
+        except FileNotFoundError:
+            missing = [name for name in ("zoo.json", "weights.safetensors") if not (folder / name).exists()]
             raise ZooError(
-                f"a zoo folder must hold zoo.json and weights.safetensors, {error.filename} is missing"
+                f"a zoo folder must hold zoo.json and weights.safetensors, {folder} lacks {' and '.join(missing)}"
             ) from None
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError, LayoutError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, LayoutError) as error:
             raise ZooError(f"{folder} is not a readable zoo: {type(error).__name__}: {error}") from None
         return cls(layout, weights, snapshots, head.pop("architecture", None), head)
 

@@ -1,0 +1,56 @@
+"""Result files: what was run, on what, and every raw number."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import hyperinit
+
+FOLDER = Path(__file__).parent / "results"
+
+
+def save(name: str, command: str, config: dict[str, Any], results: dict[str, Any], began: float) -> Path:
+    """Write one result as JSON and return its path."""
+    record = {
+        "name": name,
+        "command": command,
+        "config": config,
+        "hyperinit": hyperinit.__version__,
+        "commit": _commit(),
+        "torch": torch.__version__,
+        "device": f"{platform.machine()} CPU, {os.cpu_count()} cores",
+        "date": time.strftime("%Y-%m-%d"),
+        "seconds": round(time.monotonic() - began, 1),
+        "results": results,
+    }
+    FOLDER.mkdir(exist_ok=True)
+    path = FOLDER / f"{name}.json"
+    path.write_text(json.dumps(record, indent=1) + "\n")
+    return path
+
+
+def summary(values: list[float]) -> dict[str, Any]:
+    """Mean, standard deviation and the raw values."""
+    numbers = torch.tensor(values, dtype=torch.float64)
+    return {
+        "mean": round(numbers.mean().item(), 5),
+        "std": round(numbers.std(correction=0).item(), 5),
+        "n": len(values),
+        "values": [round(value, 5) for value in values],
+    }
+
+
+def _commit() -> str:
+    """The commit that was measured, marked if the tree has changes beside it."""
+    found = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=FOLDER.parent, capture_output=True, text=True, check=False
+    )
+    return found.stdout.strip() or "unknown"

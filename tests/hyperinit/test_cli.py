@@ -1,0 +1,149 @@
+"""Commands, exit codes and where messages go."""
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint, EntryPoints
+
+import pytest
+
+import hyperinit
+from hyperinit import cli
+from hyperinit.samplers import METHODS
+
+
+def run(*argv):
+    """Exit code of one command, whether it is returned or raised."""
+    try:
+        return cli.main(list(argv))
+    except SystemExit as error:
+        return error.code
+
+
+@pytest.fixture
+def entries(monkeypatch):
+    """Give the command line other entry points than those installed."""
+
+    def put(*found):
+        def entry_points(*, group, name):
+            assert group == "hyperinit.commands"
+            return EntryPoints(EntryPoint(n, value, group) for n, value in found if n == name)
+
+        monkeypatch.setattr(cli, "entry_points", entry_points)
+
+    return put
+
+
+def test_sources_lists_names_and_titles(embedded, capsys):
+    assert run("sources") == 0
+    assert capsys.readouterr().out == "tiny  an untrained source for tests\n"
+
+
+def test_sources_without_any(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(hyperinit.api.hub, "FOLDER", tmp_path)
+    assert run("sources") == 0
+    assert capsys.readouterr().out.strip() == ""
+
+
+def test_methods_lists_every_method_with_its_accuracy(embedded, capsys):
+    assert run("methods", "tiny") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(METHODS)
+    assert all("% before any training" in line for line in lines)
+    assert [line.split()[0] for line in lines if line.endswith("; recommended")] == ["kde30"]
+
+
+def test_info_prints_the_card_of_a_path(artifact, tiny, capsys):
+    assert run("info", str(artifact)) == 0
+    assert capsys.readouterr().out == f"{tiny.card}\n"
+
+
+@pytest.mark.parametrize("command", ["info", "methods"])
+def test_an_unknown_source_is_explained_on_stderr(embedded, capsys, command):
+    assert run(command, "tinny") == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("hyperinit: unknown source 'tinny'; did you mean 'tiny'?")
+    assert "Traceback" not in err
+
+
+def test_a_damaged_file_is_explained_on_stderr(artifact, capsys):
+    artifact.write_bytes(artifact.read_bytes()[:1000])
+    assert run("info", str(artifact)) == 1
+    assert f"hyperinit: {artifact} must be a whole hyper-representation file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argv", [(), ("sorces",), ("info",), ("info", "a", "b"), ("sources", "--fast")])
+def test_wrong_usage_ends_with_two(argv, capsys):
+    assert run(*argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "usage: hyperinit" in err
+
+
+def test_help_lists_every_command(capsys):
+    assert run("--help") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for name, title in cli.COMMANDS.items():
+        assert f"{name} {title}" in text
+
+
+def test_version(capsys):
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"hyperinit {hyperinit.__version__}\n"
+
+
+@pytest.mark.parametrize("name", cli.TRAINING)
+def test_training_commands_are_found_by_entry_point(entries, monkeypatch, name):
+    seen = []
+
+    def command(arguments):
+        seen.append(list(arguments))
+        return 7
+
+    entries((name, "hyperinit.fake:command"))
+    monkeypatch.setattr(EntryPoint, "load", lambda self: command)
+    assert run(name, "recipe", "--help") == 7
+    assert seen == [["recipe", "--help"]]
+
+
+def test_errors_of_a_training_command_are_explained(entries, monkeypatch, capsys):
+    def command(arguments):
+        raise hyperinit.HyperinitError("no such recipe")
+
+    entries(("zoo", "hyperinit.fake:command"))
+    monkeypatch.setattr(EntryPoint, "load", lambda self: command)
+    assert run("zoo") == 1
+    assert capsys.readouterr().err == "hyperinit: no such recipe\n"
+
+
+@pytest.mark.parametrize("name", cli.TRAINING)
+@pytest.mark.parametrize("found", [[], ["hyperinit_that_is_not_there.cli:command"]], ids=["no entry", "no module"])
+def test_without_the_training_extra_the_pip_command_is_named(entries, capsys, name, found):
+    entries(*((name, value) for value in found))
+    assert run(name) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"hyperinit: `hyperinit {name}` needs `pip install hyperinit[train]`, got: ")
+
+
+def test_runtime_commands_need_no_entry_point(entries, embedded, capsys):
+    entries()
+    assert run("sources") == 0
+
+
+def test_programming_errors_are_not_hidden(monkeypatch):
+    def fail():
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(hyperinit, "sources", fail)
+    with pytest.raises(ZeroDivisionError):
+        run("sources")
+
+
+def test_the_module_runs_as_a_program(artifact):
+    done = subprocess.run(
+        [sys.executable, "-m", "hyperinit.cli", "info", str(artifact)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith("source       tiny")
+    assert done.stderr == ""

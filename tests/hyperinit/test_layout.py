@@ -1,0 +1,249 @@
+"""Module, named tensors, flat vector and neuron tokens are the same numbers; neurons may be reordered."""
+
+import copy
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from hyperinit.errors import ArgumentError, LayoutError
+from hyperinit.layout import Layout
+from hyperinit.nets import cnn
+
+
+def gen(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def network():
+    net = cnn()
+    with torch.no_grad():
+        for value in net.parameters():
+            value.normal_(generator=gen(value.numel()))
+    return net
+
+
+@pytest.fixture
+def layout():
+    return Layout.of(cnn())
+
+
+@pytest.fixture
+def vectors(layout):
+    return torch.randn(3, layout.size, generator=gen())
+
+
+# Vectors
+
+
+def test_unflatten_inverts_flatten(layout):
+    state = network().state_dict()
+    back = layout.unflatten(layout.flatten(state))
+    assert list(back) == list(state)
+    assert all(torch.equal(back[name], state[name]) for name in state)
+
+
+def test_flatten_inverts_unflatten(layout, vectors):
+    assert torch.equal(layout.flatten(layout.unflatten(vectors[0])), vectors[0])
+
+
+def test_the_vector_goes_layer_by_layer_weights_before_biases():
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[1.0, 2], [3, 4]]))
+        net[0].bias.copy_(torch.tensor([5.0, 6]))
+        net[1].weight.copy_(torch.tensor([[7.0, 8]]))
+        net[1].bias.fill_(9)
+    assert Layout.of(net).flatten(net.state_dict()).tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+
+
+def test_flatten_reads_by_name_and_gives_detached_float32(layout):
+    state = network().double().state_dict()
+    vector = layout.flatten(dict(reversed(state.items())))
+    assert vector.dtype == torch.float32
+    assert torch.equal(vector, layout.flatten(state))
+    assert not layout.flatten(dict(network().named_parameters())).requires_grad
+
+
+def test_unflatten_keeps_leading_axes(layout, vectors):
+    stacked = layout.unflatten(vectors.reshape(1, 3, -1))
+    assert stacked["3.weight"].shape == (1, 3, 6, 8, 5, 5)
+    assert torch.equal(stacked["3.weight"][0, 2], layout.unflatten(vectors[2])["3.weight"])
+
+
+def test_flatten_lists_every_problem_at_once(layout):
+    state = network().state_dict()
+    state |= {"0.bias": torch.zeros(7), "extra": torch.zeros(1)}
+    del state["3.weight"]
+    message = (
+        r"^tensors do not match the layout: missing 3.weight \(6, 8, 5, 5\); "
+        r"0.bias has shape \(7,\), expected \(8,\); unexpected extra$"
+    )
+    with pytest.raises(LayoutError, match=message):
+        layout.flatten(state)
+
+
+@pytest.mark.parametrize("shape", [(2463,), (2, 2465), ()])
+def test_vectors_of_another_size_are_refused(layout, shape):
+    with pytest.raises(ArgumentError, match=rf"weights must have shape \(\.\.\., 2464\), got \({str(shape)[1:-1]}\)"):
+        layout.unflatten(torch.zeros(shape))
+
+
+def test_slices_cover_the_vector_layer_by_layer(layout, vectors):
+    slices = layout.layer_slices
+    assert list(slices) == ["0", "3", "6", "9", "11"]
+    assert torch.equal(torch.cat([vectors[0, s] for s in slices.values()]), vectors[0])
+    assert torch.equal(vectors[0, slices["3"]][-6:], layout.unflatten(vectors[0])["3.bias"])
+
+
+# Tokens
+
+
+def test_from_tokens_inverts_tokens(layout, vectors):
+    assert torch.equal(layout.from_tokens(layout.tokens(vectors)), vectors)
+
+
+def test_a_token_is_a_neurons_incoming_weights_and_its_bias(layout, vectors):
+    tokens = layout.tokens(vectors)
+    assert [tuple(t.shape) for t in tokens] == [(3, 8, 26), (3, 6, 201), (3, 4, 25), (3, 20, 37), (3, 10, 21)]
+    tensors = layout.unflatten(vectors)
+    for layer, token in zip(layout.layers, tokens, strict=True):
+        weight, bias = tensors[f"{layer.name}.weight"], tensors[f"{layer.name}.bias"]
+        for neuron in range(layer.neurons):
+            assert torch.equal(token[1, neuron, :-1], weight[1, neuron].flatten())
+            assert token[1, neuron, -1] == bias[1, neuron]
+
+
+def test_layers_without_a_bias_have_shorter_tokens():
+    layout = Layout.of(nn.Sequential(nn.Linear(3, 2, bias=False), nn.Linear(2, 1)))
+    vectors = torch.randn(2, layout.size, generator=gen())
+    assert [layer.token_length for layer in layout.layers] == [3, 3]
+    assert torch.equal(layout.from_tokens(layout.tokens(vectors)), vectors)
+
+
+# Permutations
+
+
+def permuted(net, layout, index):
+    out = copy.deepcopy(net)
+    out.load_state_dict(layout.unflatten(layout.flatten(net.state_dict())[index]))
+    return out
+
+
+def test_reordered_neurons_compute_the_same_function(layout):
+    net, images = network(), torch.randn(4, 1, 28, 28, generator=gen())
+    orders = {name: torch.randperm(size, generator=gen(size)) for name, size in layout.group_sizes.items()}
+    index = layout.permutation_index(orders)
+    assert not torch.equal(index, torch.arange(layout.size))
+    torch.testing.assert_close(permuted(net, layout, index)(images), net(images), rtol=1e-4, atol=1e-3)
+
+
+def test_a_random_shuffle_computes_another_function(layout):
+    net, images = network(), torch.randn(4, 1, 28, 28, generator=gen())
+    index = torch.arange(layout.size)
+    first = layout.layer_slices["0"]
+    index[first] = index[first][torch.randperm(first.stop, generator=gen())]
+    assert (permuted(net, layout, index)(images) - net(images)).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("name", ["0", "6"])
+def test_a_reordered_layer_alone_computes_another_function(layout, name):
+    """The negative control: the next layer's inputs must move along, also behind the flatten."""
+    net, images = network(), torch.randn(4, 1, 28, 28, generator=gen())
+    orders = {name: torch.arange(layout.group_sizes[name]).flip(0)}
+    index = layout.permutation_index(orders)
+    following = layout.layer_slices[{"0": "3", "6": "9"}[name]]
+    index[following] = torch.arange(following.start, following.stop)
+    assert (permuted(net, layout, index)(images) - net(images)).abs().max() > 0.1
+
+
+def test_a_permutation_is_undone_by_its_inverse(layout, vectors):
+    orders = {name: torch.randperm(size, generator=gen(size)) for name, size in layout.group_sizes.items()}
+    there = layout.permutation_index(orders)
+    back = layout.permutation_index({name: order.argsort() for name, order in orders.items()})
+    assert torch.equal(vectors[:, there][:, back], vectors)
+    assert torch.equal(layout.permutation_index({}), torch.arange(layout.size))
+
+
+def test_the_groups_of_a_chain_are_its_hidden_layers(layout):
+    assert layout.group_sizes == {"0": 8, "3": 6, "6": 4, "9": 20}
+    groups = {tensor.name: tensor.groups for tensor in layout.tensors}
+    assert groups["0.weight"] == ("0", None, None, None)
+    assert groups["3.weight"] == ("3", "0", None, None)
+    assert groups["9.weight"] == ("9", "6")
+    assert groups["9.bias"] == ("9",)
+    assert groups["11.weight"] == (None, "9")
+    assert groups["11.bias"] == (None,)
+
+
+class Wrapped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = cnn()
+
+
+def test_other_modules_get_no_groups():
+    assert Layout.of(Wrapped()).group_sizes == {}
+    assert Layout.of(nn.Linear(2, 1)).tensors[0].name == "weight"
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("module", "got"),
+    [
+        (nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), "also found 1.weight, 1.bias"),
+        (nn.Sequential(nn.Linear(2, 2), nn.PReLU()), "also found 1.weight"),
+        (nn.Sequential(nn.ReLU()), "found none"),
+    ],
+    ids=["norm", "prelu", "nothing"],
+)
+def test_other_networks_are_refused(module, got):
+    with pytest.raises(LayoutError, match=f"^a zoo's network must hold conv and linear layers only, {got}$"):
+        Layout.of(module)
+
+
+# JSON
+
+
+def test_json_gives_the_layout_back(layout):
+    back = Layout.from_json(json.loads(json.dumps(layout.to_json())))
+    assert back == layout
+    assert back.group_sizes == layout.group_sizes
+    assert back != Layout.of(cnn(channels=3))
+
+
+def with_tensor(**fields):
+    tensor = {"name": "a", "shape": [2, 3], "groups": [None, None]} | fields
+    return {"layers": [{"name": "0", "kind": "linear", "tensors": [tensor]}]}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (None, "not a layout: TypeError"),
+        ([], "not a layout: TypeError"),
+        ({}, "not a layout: KeyError: 'layers'"),
+        ({"layers": [{"name": "0"}]}, "not a layout: KeyError: 'kind'"),
+        ({"layers": ["0"]}, "not a layout: TypeError"),
+        (with_tensor(shape=[2, 0]), r"not a layout: ValueError: tensor a has shape \(2, 0\)"),
+        (with_tensor(shape=[2, 3.0]), "not a layout: ValueError"),
+        (with_tensor(shape=[True, 3]), "not a layout: ValueError"),
+        (with_tensor(shape="23"), "not a layout: ValueError"),
+        (with_tensor(shape=[], groups=[]), "not a layout: ValueError"),
+        (with_tensor(groups=[None]), r"not a layout: ValueError: .* and groups \(None,\)"),
+        ({"layers": [{"name": "0", "kind": "linear", "tensors": []}]}, "layer 0 must hold tensors that share"),
+    ],
+)
+def test_damaged_json_is_refused(data, message):
+    with pytest.raises(LayoutError, match=f"^{message}"):
+        Layout.from_json(data)
+
+
+def test_tensors_of_a_layer_share_their_neurons(layout):
+    data = json.loads(json.dumps(layout.to_json()))
+    data["layers"][1]["tensors"][1]["shape"] = [7]
+    with pytest.raises(LayoutError, match=r"^layer 3 must hold tensors that share their first axis$"):
+        Layout.from_json(data)

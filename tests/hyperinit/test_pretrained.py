@@ -1,0 +1,65 @@
+"""Each source that comes with the package is whole, measured, and draws networks that work."""
+
+import pytest
+import torch
+
+import hyperinit
+from hyperinit import hub
+from hyperinit.card import ROWS
+from hyperinit.samplers import METHODS
+
+SOURCES = list(hyperinit.sources())
+LEAST_ACCURACY = {"digits": 0.9, "mnist": 0.9}  # of the recommended method, before any training
+OTHERS = 0.9  # least accuracy of sources that the table above does not name
+
+each_source = pytest.mark.parametrize("source", SOURCES)
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+@each_source
+def test_the_file_is_the_registered_one_and_small(source):
+    path = hub.find(source)
+    hub.verify(path)
+    assert path.stat().st_size <= 8_000_000
+    assert hyperinit.load(source).card.source == source
+
+
+@each_source
+def test_the_card_has_figures_for_every_method_and_for_the_zoo(source):
+    measured = hyperinit.load(source).card.measured
+    assert METHODS.keys() <= measured.keys()
+    assert measured.keys() - METHODS.keys() <= ROWS.keys()
+    assert "zoo" in measured
+    assert all(0 <= row["accuracy"] <= 1 and row["n"] >= 2 for row in measured.values())
+    assert all("before any training" in line for line in hyperinit.methods(source).values())
+
+
+@each_source
+def test_the_recommended_method_is_good_before_any_training(source):
+    card = hyperinit.load(source).card
+    assert card.measured[card.recommended]["accuracy"] >= LEAST_ACCURACY.get(source, OTHERS)
+
+
+@each_source
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_draws_networks(source, method, generator):
+    weights = hyperinit.load(source).sample(2, method=method, generator=generator)
+    assert weights.isfinite().all()
+    assert not torch.equal(*weights)
+
+
+@each_source
+def test_a_network_and_an_ensemble_are_made(source, generator):
+    hr = hyperinit.load(source)
+    size = hr.card.preprocessing
+    images = torch.randn(2, size["channels"], size["size"], size["size"], generator=generator)
+    model = hr.build_model(hr.anchors.weights[0])
+    before = hr.layout.flatten(model.state_dict())
+    assert hyperinit.init_(model, source, generator=generator) is model
+    assert not torch.equal(hr.layout.flatten(model.state_dict()), before)
+    classes = model(images).shape[1]
+    assert hyperinit.ensemble(3, source, generator=generator)(images).shape == (2, classes)

@@ -1,0 +1,165 @@
+"""The commands, end to end, on 400 digits and networks that are trained for a moment."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import hyperinit
+from hyperinit import nets
+from hyperinit.errors import ArgumentError, UnknownNameError
+from hyperinit.representation import HyperRepresentation
+from hyperinit.samplers import METHODS
+from hyperinit_training import cli, compiled_cnn
+from hyperinit_training.zoo import Zoo
+
+RECIPE = """
+title = "Little digits"
+[zoo]
+images = "digits"
+models = 500
+families = 4
+epochs = 90
+branch_epochs = 2
+[autoencoder]
+width = 16
+heads = 2
+feedforward = 32
+depth = 1
+latent = 8
+batch = 8
+steps = 5000
+permutations = 20
+"""
+SCALE = ["--models", "15", "--epochs", "3", "--images", "192"]
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """An empty folder with a recipe to work in."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "little.toml").write_text(RECIPE)
+    return tmp_path
+
+
+@pytest.fixture
+def common(digits_file):
+    return ["--recipe", "little.toml", "--data", str(digits_file)]
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """Makes the training of any network an error."""
+
+    def fail(*_):
+        raise AssertionError("a network was trained")
+
+    def forbid():
+        monkeypatch.setattr(compiled_cnn, "train", fail)
+
+    return forbid
+
+
+def test_pretrain_makes_a_source_that_init_takes(workplace, common, no_training, capsys):
+    command = [*common, *SCALE, "--steps", "4", "--out", "out/mine.safetensors"]
+    assert cli.pretrain(command) == 0
+    assert "wrote out/mine.safetensors" in capsys.readouterr().out
+    found = hyperinit.load("out/mine.safetensors")
+    assert (found.card.source, found.card.title) == ("little", "Little digits")
+    assert found.card.zoo["recipe"]["limit"] == 192
+    assert (found.card.zoo["models"], found.card.zoo["recipe"]["epochs"]) == (12, 3)
+    assert set(METHODS) <= set(found.card.measured)
+    assert json.loads((workplace / "runs/little/autoencoder/recipe.json").read_text())["steps"] == 4
+
+    model = hyperinit.init_(nets.cnn(), "out/mine.safetensors", generator=torch.Generator().manual_seed(0))
+    expected = found.sample(1, generator=torch.Generator().manual_seed(0))[0]
+    torch.testing.assert_close(found.layout.flatten(model.state_dict()), expected)
+
+    no_training()
+    first = load_file("out/mine.safetensors")
+    assert cli.pretrain(command) == 0
+    second = load_file("out/mine.safetensors")
+    assert all(torch.equal(second[name], value) for name, value in first.items())
+
+
+def test_zoo_and_train_are_the_two_steps_of_pretrain(workplace, common, no_training, capsys):
+    assert cli.zoo([*common, *SCALE, "--out", "myzoo", "--half"]) == 0
+    assert "myzoo: 12 snapshots, test accuracy " in capsys.readouterr().out
+    assert load_file("myzoo/weights.safetensors")["weights"].dtype == torch.float16
+    no_training()
+    assert cli.zoo([*common, *SCALE, "--out", "myzoo"]) == 0
+    out = ["--out", "mine.safetensors", "--run", "work"]
+    assert cli.train([*common, "--zoo", "myzoo", "--steps", "2", *out]) == 0
+    anchors = hyperinit.load("./mine.safetensors").anchors
+    assert len(anchors) == Zoo.load(workplace / "myzoo").part("train").weights.shape[0]
+    assert {path.name for path in (workplace / "work").iterdir()} >= {"checkpoint.safetensors", "log.jsonl"}
+
+
+def test_the_zoo_of_another_recipe_is_refused(workplace, common, zoo_folder, no_training):
+    no_training()
+    run = workplace / "work"
+    run.mkdir()
+    (run / "zoo").symlink_to(zoo_folder)
+    message = r"zoo holds the zoo of another recipe; name another folder or delete it$"
+    with pytest.raises(ArgumentError, match=message):
+        cli.pretrain([*common, "--run", str(run), "--out", "mine.safetensors"])
+    with pytest.raises(ArgumentError, match=message):
+        cli.zoo([*common, "--out", str(run / "zoo")])
+
+
+def test_a_zoo_of_other_images_is_refused(workplace, common, zoo_folder):
+    """Its networks would be measured on images that they were not made for."""
+    (workplace / "little.toml").write_text(RECIPE.replace('"digits"', '"mnist"'))
+    with pytest.raises(ArgumentError, match=r"must hold a zoo trained on mnist, got one trained on digits$"):
+        cli.train([*common, "--zoo", str(zoo_folder), "--out", "mine.safetensors"])
+
+
+@pytest.mark.parametrize("out", ["mine", "mine.bin", "folder/"])
+def test_a_wrong_name_is_refused_before_anything_is_trained(workplace, common, no_training, zoo_folder, out):
+    no_training()
+    message = rf"--out must end in .safetensors, got {out.rstrip('/')}$"
+    with pytest.raises(ArgumentError, match=message):
+        cli.pretrain([*common, *SCALE, "--out", out])
+    with pytest.raises(ArgumentError, match=message):
+        cli.train([*common, "--zoo", str(zoo_folder), "--out", out])
+    assert [path.name for path in workplace.iterdir()] == ["little.toml"]
+
+
+def test_an_unknown_recipe_is_refused_with_the_nearest(workplace):
+    with pytest.raises(UnknownNameError, match=r"unknown recipe 'digit'; did you mean"):
+        cli.zoo(["--recipe", "digit", "--out", "zoo"])
+
+
+def test_a_source_made_in_the_embedded_folder_is_registered(workplace, common, zoo_folder, embedded):
+    out = embedded / "little.safetensors"
+    assert cli.train([*common, "--zoo", str(zoo_folder), "--steps", "1", "--out", str(out)]) == 0
+    assert hyperinit.sources()["little"] == "Little digits"
+    assert hyperinit.load("little").card.source == "little"
+
+
+def test_verify_tells_by_its_exit_code(finished, digits_file, tmp_path, capsys):
+    command = [str(tmp_path / "tiny.safetensors"), "--data", str(digits_file), "--draws", "12"]
+    finished.save(tmp_path / "tiny.safetensors")
+    assert cli.verify(command) == 0
+    assert "DIFFERS" not in capsys.readouterr().out
+    measured = {name: dict(row) for name, row in finished.card.measured.items()}
+    measured["zoo"]["accuracy"] -= 0.05
+    header = replace(finished.header, card=replace(finished.card, measured=measured))
+    HyperRepresentation(header, finished.autoencoder, finished.anchors).save(tmp_path / "tiny.safetensors")
+    assert cli.verify(command) == 1
+    assert "DIFFERS" in capsys.readouterr().out
+
+
+def test_demo_prints_its_report(monkeypatch, capsys):
+    monkeypatch.setattr("hyperinit_training.demo.run", lambda: "the report")
+    assert cli.demo([]) == 0
+    assert capsys.readouterr().out == "the report\n"
+
+
+@pytest.mark.parametrize("name", ["pretrain", "zoo", "train", "verify", "demo"])
+def test_every_command_explains_itself(name, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        getattr(cli, name)(["--help"])
+    assert capsys.readouterr().out.startswith(f"usage: hyperinit {name}")

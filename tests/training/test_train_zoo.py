@@ -1,0 +1,196 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from hyperinit.errors import ArgumentError
+from hyperinit.layout import Layout
+from hyperinit.nets import build, cnn
+from hyperinit_training import compiled_cnn, train_zoo
+from hyperinit_training.finetune import accuracy
+from hyperinit_training.recipe import ZooRecipe
+from hyperinit_training.train_zoo import initial_weights, schedule
+from hyperinit_training.zoo import Zoo
+
+FAMILIES = ZooRecipe(images="digits", models=6, families=3, epochs=2, branch_epochs=1, limit=128)
+SEEDS = ZooRecipe(images="digits", models=5, epochs=3, snapshots=(1, 3), schedule="linear", limit=128)
+
+
+def gen(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def same(zoo, other):
+    """Everything but date and time is equal, to the last bit."""
+    timeless = [{k: v for k, v in z.provenance.items() if k not in ("date", "seconds")} for z in (zoo, other)]
+    return torch.equal(zoo.weights, other.weights) and zoo.snapshots == other.snapshots and timeless[0] == timeless[1]
+
+
+@pytest.mark.usefixtures("_global_generator_unmoved")
+@pytest.mark.parametrize("recipe", [FAMILIES, SEEDS])
+def test_the_number_of_workers_changes_nothing(digits, tmp_path, monkeypatch, recipe):
+    monkeypatch.setattr(train_zoo, "SEEDS_PER_BLOCK", 2)
+    threads = torch.get_num_threads()
+    zoos = [train_zoo.train_zoo(recipe, digits, tmp_path / str(n), workers=n) for n in (1, 3)]
+    assert same(*zoos)
+    assert same(zoos[0], Zoo.load(tmp_path / "1"))
+    assert torch.get_num_threads() == threads
+    assert {path.name for path in (tmp_path / "1").iterdir()} == {"zoo.json", "weights.safetensors"}
+
+
+def test_another_seed_gives_another_zoo(digits, tmp_path):
+    """Negative control: the equality above is not that of a constant."""
+    zoos = [train_zoo.train_zoo(replace(FAMILIES, seed=seed), digits, tmp_path / str(seed)) for seed in (0, 1)]
+    assert (zoos[0].weights - zoos[1].weights).norm(dim=1).min() > 1
+
+
+def test_members_of_a_family_lie_nearer_to_each_other(zoo):
+    distance = torch.cdist(zoo.weights, zoo.weights)
+    kin = zoo.families[:, None] == zoo.families
+    assert zoo.families.unique().tolist() == [0, 1, 2]
+    assert [s.model for s in zoo.snapshots] == list(range(18))
+    assert 0 < distance[kin & ~torch.eye(18, dtype=torch.bool)].max() < 0.5 * distance[~kin].min()
+
+
+def test_seeds_are_families_of_their_own_with_one_snapshot_for_each_epoch_asked(digits, tmp_path):
+    zoo = train_zoo.train_zoo(SEEDS, digits, tmp_path)
+    assert [(s.model, s.family, s.epoch) for s in zoo.snapshots] == [(m, m, e) for m in range(5) for e in (1.0, 3.0)]
+    assert all(zoo.snapshots[2 * m].split == zoo.snapshots[2 * m + 1].split for m in range(5))
+    assert (zoo.weights[::2] - zoo.weights[1::2]).norm(dim=1).min() > 0.1
+
+
+def test_scores_are_what_pytorch_measures(zoo, digits):
+    """Validation and test images are not mixed up, and the description builds the network."""
+    network = build(zoo.architecture)
+    for row in (0, 9, 17):
+        network.load_state_dict(zoo.layout.unflatten(zoo.weights[row]))
+        for split in ("val", "test"):
+            expected = accuracy(network, *map(torch.from_numpy, digits.normalised(split)))
+            assert getattr(zoo.snapshots[row], split) == pytest.approx(expected, abs=1e-6)
+    assert zoo.scores.min() > 0.5
+
+
+def test_provenance_says_how_the_zoo_was_made(zoo, recipe, digits):
+    assert zoo.provenance["recipe"] == recipe.zoo.to_json()
+    assert zoo.provenance["images"] == {"name": "digits", "train": 320, "val": 57, "test": 120}
+    assert zoo.provenance["preprocessing"]["mean"] == list(digits.mean)
+    assert {s.epoch for s in zoo.snapshots} == {24.0}  # the ancestor's 20 and the branch's 4
+
+
+# Interruption
+
+
+@pytest.fixture
+def interrupted(digits, tmp_path, monkeypatch):
+    """A folder with the first of three blocks of FAMILIES, its run killed in the second."""
+    real, calls = compiled_cnn.train, []
+
+    def dying(*arguments):
+        calls.append(arguments)
+        if len(calls) == 7:  # one worker: three ancestors, both members of family 0, one of family 1
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compiled_cnn, "train", dying)
+        with pytest.raises(KeyboardInterrupt):
+            train_zoo.train_zoo(FAMILIES, digits, tmp_path / "zoo", workers=1)
+    assert [path.name for path in sorted((tmp_path / "zoo/blocks").glob("*.safetensors"))] == ["000000.safetensors"]
+    return tmp_path / "zoo"
+
+
+def test_a_killed_run_goes_on_and_ends_the_same(interrupted, digits, tmp_path, monkeypatch):
+    real, calls = compiled_cnn.train, []
+    monkeypatch.setattr(compiled_cnn, "train", lambda *a: calls.append(a) or real(*a))
+    (interrupted / "blocks" / "000002.safetensors123.part").write_bytes(b"a kill while a block was written")
+    resumed = train_zoo.train_zoo(FAMILIES, digits, interrupted, workers=2)
+    assert len(calls) == 6  # two ancestors and four members, not the finished family again
+    assert same(resumed, train_zoo.train_zoo(FAMILIES, digits, tmp_path / "whole", workers=1))
+    assert not (interrupted / "blocks").exists()
+
+
+def test_blocks_of_another_recipe_are_not_mixed_in(interrupted, digits):
+    with pytest.raises(ArgumentError, match=r"blocks holds unfinished work of another recipe; delete it or name ano"):
+        train_zoo.train_zoo(replace(FAMILIES, rate=1e-3), digits, interrupted)
+    assert (interrupted / "blocks" / "000000.safetensors").exists()
+
+
+# Starting points and schedules
+
+
+def pieces(vector):
+    return Layout.of(cnn()).unflatten(vector).items()
+
+
+def pieces_of(drawn):
+    """Tensors by name, each (N, ...), of vectors (N, D)."""
+    rows = [dict(pieces(row)) for row in drawn]
+    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def test_the_default_start_has_the_distribution_of_pytorchs_own():
+    drawn = torch.stack([initial_weights("default", Layout.of(cnn()), gen(seed)) for seed in range(50)])
+    with torch.random.fork_rng(devices=[]):
+        networks = [cnn().state_dict() for _ in range(50)]
+    for name, ours in pieces_of(drawn).items():
+        theirs = torch.stack([network[name] for network in networks])
+        assert ours.abs().max().item() == pytest.approx(theirs.abs().max().item(), rel=0.05), name
+        assert ours.std().item() == pytest.approx(theirs.std().item(), rel=0.15), name
+
+
+def test_the_papers_start_is_positive_with_biases_of_a_hundredth():
+    for name, tensor in pieces(initial_weights("uniform", Layout.of(cnn()), gen())):
+        if name.endswith("bias"):
+            assert torch.all(tensor == 0.01)
+        else:
+            assert 0 <= tensor.min() < 0.1
+            assert 0.9 < tensor.max() <= 1
+
+
+def test_the_kaiming_start_is_pytorchs_function():
+    generator = gen()
+    for name, tensor in pieces(initial_weights("kaiming_uniform", Layout.of(cnn()), gen())):
+        expected = torch.full_like(tensor, 0.01)
+        if not name.endswith("bias"):
+            torch.nn.init.kaiming_uniform_(expected, generator=generator)
+        assert torch.equal(tensor, expected), name
+
+
+def test_a_schedule_visits_every_image_once_an_epoch_and_leaves_the_rest_out():
+    plan = schedule(replace(SEEDS, batch=10, snapshots=()), 25, gen())
+    assert plan.order.shape == (6, 10)
+    for epoch in plan.order.reshape(3, 20):
+        assert len(set(epoch.tolist())) == 20
+        assert set(epoch.tolist()) <= set(range(25))
+    assert not np.array_equal(plan.order[:2], plan.order[2:4])
+    assert np.array_equal(plan.order, schedule(replace(SEEDS, batch=10), 25, gen()).order)
+
+
+@pytest.mark.parametrize(
+    ("kind", "branch", "expected"),
+    [
+        ("constant", False, [0.4, 0.4, 0.4, 0.4]),
+        ("linear", False, [0.4, 0.3, 0.2, 0.1]),
+        ("constant", True, [0.2, 0.2 * 5 / 6, 0.2 * 4 / 6, 0.1, 0.2 / 3, 0.2 / 6]),
+    ],
+)
+def test_rates_stay_or_fall_to_zero(kind, branch, expected):
+    """A branch falls to zero whatever the schedule of its ancestor."""
+    recipe = ZooRecipe(images="digits", models=1, rate=0.4, epochs=2, branch_rate=0.2, branch_epochs=3, schedule=kind)
+    plan = schedule(recipe, 128, gen(), branch=branch)
+    np.testing.assert_allclose(plan.rates, expected, rtol=1e-6)
+    assert plan.keep == ()
+
+
+def test_a_schedule_carries_what_the_recipe_says():
+    recipe = replace(SEEDS, decay=0.5, activation="relu")
+    plan = schedule(recipe, 130, gen())
+    assert (plan.keep, plan.decay, plan.activation) == ((2, 6), 0.5, "relu")
+
+
+def test_too_few_images_for_one_batch_are_refused(digits, tmp_path):
+    with pytest.raises(ArgumentError, match=r"an epoch needs at least one batch of 64 images, got 63 images$"):
+        train_zoo.train_zoo(replace(SEEDS, limit=63), digits, tmp_path)
+    with pytest.raises(ArgumentError, match=r"count must be in 1\.\.343, got 1000$"):
+        train_zoo.train_zoo(replace(SEEDS, limit=1000), digits, tmp_path)
