@@ -12,6 +12,7 @@ from torch import nn
 
 from hyperinit import hub
 from hyperinit.ensemble import Ensemble
+from hyperinit.errors import ArgumentError
 from hyperinit.fitting import Plan, apply_, make_plan
 from hyperinit.representation import HyperRepresentation
 from hyperinit.samplers import METHODS
@@ -109,6 +110,8 @@ def ensemble(  # noqa: PLR0913 - see init_
     >>> ensemble(n=3, source="digits")(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])
     """
+    if type(n) is not int or n < 1:
+        raise ArgumentError(f"n must be an integer of at least 1, got {n!r}")
     representation = load(source)
     weights = representation.sample(n, method=method, generator=generator)
     if model is None:
@@ -157,8 +160,9 @@ def load(source: str | Path = DEFAULT_SOURCE) -> HyperRepresentation:
     >>> load("digits").layout.size
     2464
     """
-    path = hub.find(source)
-    return _load(path, path.stat().st_mtime_ns)
+    path = hub.find(source).resolve()
+    stat = path.stat()
+    return _load(path, stat.st_mtime_ns, stat.st_size)
 
 
 def sources() -> dict[str, str]:
@@ -186,8 +190,8 @@ def methods(source: str | Path = DEFAULT_SOURCE) -> dict[str, str]:
 
 
 @lru_cache(maxsize=8)
-def _load(path: Path, modified: int) -> HyperRepresentation:
-    """Read a file once for as long as it is not `modified`."""
+def _load(path: Path, modified: int, size: int) -> HyperRepresentation:
+    """Read a file once for as long as neither its time nor its size changes."""
     hub.verify(path)
     return HyperRepresentation.read(path)
 

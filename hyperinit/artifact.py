@@ -1,7 +1,7 @@
 """One safetensors file in, one out: every field and tensor is checked before anything is built from it.
 
-The file's metadata holds a JSON header under "hyperinit" and, under "digest", the SHA-256 of that header and of all
-tensors, so that a file that was cut off or altered is refused wherever it came from.
+The file's metadata holds a JSON header under "hyperinit". Its field "digest" is the SHA-256 of the rest of the header
+and of all tensors, so that a file that was cut off or altered is refused wherever it came from.
 
 Letters: N anchors, D weights per network, L latent size.
 """
@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -41,9 +42,9 @@ class Header:
     autoencoder: AutoencoderConfig
     samplers: SamplerOptions
 
-    def to_json(self) -> str:
-        """Return the header as one line of JSON."""
-        data = {
+    def to_json(self) -> dict[str, Any]:
+        """Return the header as plain data."""
+        return {
             "format": FORMAT,
             "card": asdict(self.card),
             "layout": self.layout.to_json(),
@@ -51,15 +52,20 @@ class Header:
             "autoencoder": asdict(self.autoencoder),
             "samplers": asdict(self.samplers),
         }
-        return json.dumps(data, sort_keys=True)
 
 
 def write(path: Path, header: Header, tensors: Mapping[str, Tensor]) -> None:
-    """Write an artifact with its digest, whole or not at all; the caller decides the precision of each tensor."""
-    text = header.to_json()
+    """Write an artifact with its digest, whole or not at all; the caller decides the precision of each tensor.
+
+    Raises:
+        ArtifactError: if a value is not finite in that precision; nothing is written.
+    """
     ordered = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+    _check_values(ordered)
+    data = header.to_json()
+    text = json.dumps(data | {"digest": _digest(data, ordered)}, sort_keys=True)
     with replacing(path) as temporary:
-        save_file(ordered, temporary, {"hyperinit": text, "digest": _digest(text, ordered)})
+        save_file(ordered, temporary, {"hyperinit": text})
 
 
 def read(path: Path) -> tuple[Header, dict[str, Tensor]]:
@@ -72,10 +78,12 @@ def read(path: Path) -> tuple[Header, dict[str, Tensor]]:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             names = sorted(file.keys())
-            header = _header(metadata.get("hyperinit"))
+            data = _parsed(metadata.get("hyperinit"))
+            digest = data.pop("digest", None)
+            header = _header(data)
             _check_shapes(header, {name: tuple(file.get_slice(name).get_shape()) for name in names})
             tensors = {name: file.get_tensor(name) for name in names}
-        if metadata.get("digest") != _digest(metadata["hyperinit"], tensors):
+        if digest != _digest(data, tensors):
             raise ArtifactError("its contents do not have the digest that was written with them; it was altered")
         _check_values(tensors)
     except FileNotFoundError:
@@ -87,15 +95,24 @@ def read(path: Path) -> tuple[Header, dict[str, Tensor]]:
     return header, {name: value.float() for name, value in tensors.items()}
 
 
-def _header(text: str | None) -> Header:
+def _parsed(text: str | None) -> dict[str, Any]:
+    """Read the header's JSON and check its format, before any other field is believed."""
     if text is None:
         raise ArtifactError("a safetensors file without a hyperinit header")
     try:
         data = json.loads(text)
-        if data["format"] != FORMAT:
-            raise ArtifactError(
-                f"format {data['format']!r}, and this hyperinit reads format {FORMAT}; install the one that wrote it"
-            )
+        found = data["format"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ArtifactError(f"a damaged header: {type(error).__name__}: {error}") from None
+    if type(found) is not int or found != FORMAT:
+        raise ArtifactError(
+            f"format {found!r}, and this hyperinit reads format {FORMAT}; install the one that wrote it"
+        )
+    return dict(data)
+
+
+def _header(data: dict[str, Any]) -> Header:
+    try:
         header = Header(
             Card(**data["card"]),
             Layout.from_json(data["layout"]),
@@ -116,6 +133,8 @@ def _check_shapes(header: Header, found: dict[str, tuple[int, ...]]) -> None:
     layout, config = header.layout, header.autoencoder
     if header.architecture is not None and Layout.of(nets.build(header.architecture, device="meta")) != layout:
         raise ArtifactError("the architecture does not have the layout beside it")
+    if config.depth > len(found):  # every block holds tensors
+        raise ArtifactError(f"{len(found)} tensors, too few for a depth of {config.depth}")
     if found.get("mean") != (layout.size,):  # nothing of this size is made unless the file holds one
         raise ArtifactError(f"mean must have shape ({layout.size},) as the layout says, it has {found.get('mean')}")
     with torch.device("meta"):
@@ -141,8 +160,8 @@ def _check_values(tensors: Mapping[str, Tensor]) -> None:
         raise ArtifactError("tensor std must be above 0 everywhere, it is not")
 
 
-def _digest(header: str, tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256(header.encode())
+def _digest(header: dict[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for name in sorted(tensors):
         value = tensors[name]
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())

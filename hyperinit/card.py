@@ -56,6 +56,8 @@ class Card:
         wrong = [f.name for f in fields(self) if not isinstance(getattr(self, f.name), kinds[str(f.type)])]
         if wrong:
             raise ArtifactError(f"card fields of another type: {', '.join(wrong)}")
+        if not isinstance(self.zoo.get("images", {}), dict):
+            raise ArtifactError(f"card field zoo.images must name the images, got {self.zoo['images']!r}")
         if self.recommended not in METHODS:
             raise ArtifactError(f"the recommended method {self.recommended!r} is unknown to this hyperinit")
         for name, row in self.measured.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
@@ -24,16 +25,22 @@ TRAINING = ("demo", "verify", "pretrain", "zoo", "train")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit code: 0 done, 1 an error that the message explains, 2 wrong usage."""
+    """Run one command and return the exit code: 0 done, 1 an error that the message explains.
+
+    Wrong usage ends the process with 2, as argparse does.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         if arguments and arguments[0] in TRAINING:
             return _training_command(arguments[0])(arguments[1:])
-        return _print(_parser().parse_args(arguments))
+        code = _print(_parser().parse_args(arguments))
+        sys.stdout.flush()
+        return code
     except HyperinitError as error:
         print(f"hyperinit: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left to flush at exit has nowhere to go
         return 0
 
 

@@ -25,6 +25,11 @@ KINDS: dict[type[nn.Module], str] = {
     nn.Conv3d: "conv3d",
     nn.Linear: "linear",
 }
+PLAIN = {
+    nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool2d,
+    nn.Tanh, nn.ReLU, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Softplus,
+    nn.Dropout, nn.Identity, nn.Flatten,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,8 +92,8 @@ class Layout:
     def of(cls, module: nn.Module) -> Layout:
         """Read the layout of a module whose parameters all belong to conv and linear layers.
 
-        The permutation groups of an `nn.Sequential` are those of a chain: every hidden layer's neurons may be
-        reordered together with the inputs of the next. Other modules get no groups.
+        An `nn.Sequential` of plain layers, activations and poolings is a chain: every hidden layer's neurons may be
+        reordered together with the inputs of the next. Other modules get no permutation groups.
 
         Raises:
             LayoutError: if the module holds other parameters, or none at all.
@@ -100,7 +105,7 @@ class Layout:
         if other or not layers:
             got = f"also found {', '.join(other[:5])}" if other else "found none"
             raise LayoutError(f"a zoo's network must hold conv and linear layers only, {got}")
-        if isinstance(module, nn.Sequential):
+        if type(module) is nn.Sequential and all(_is_plain(step) for step in module):
             layers = _chain(layers)
         return cls(tuple(layers))
 
@@ -177,7 +182,16 @@ class Layout:
 
         Args:
             orders: for each group to reorder, a permutation of its neurons, int64 (neurons,).
+
+        Raises:
+            ArgumentError: if there is no such group, or an order is no permutation of its neurons.
         """
+        for group, order in orders.items():
+            size = self.group_sizes.get(group)
+            if size is None or not torch.equal(order.sort().values, torch.arange(size)):
+                raise ArgumentError(
+                    f"orders must permute the groups {self.group_sizes}, got {order.tolist()} for {group!r}"
+                )
         vector = torch.arange(self.size)
         tensors = self.unflatten(vector)
         return torch.cat([_reorder(tensors[spec.name], spec, orders).reshape(-1) for spec in self.tensors])
@@ -200,6 +214,8 @@ class Layout:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise LayoutError(f"not a layout: {type(error).__name__}: {error}") from None
+        if not layers:
+            raise LayoutError("a layout must have at least one layer, got none")
         for layer in layers:
             if not layer.tensors or any(t.shape[:1] != (layer.neurons,) for t in layer.tensors):
                 raise LayoutError(f"layer {layer.name} must hold tensors that share their first axis")
@@ -208,7 +224,8 @@ class Layout:
 
 def _tensor_from_json(data: Any) -> TensorSpec:
     shape, groups = tuple(data["shape"]), tuple(data["groups"])
-    if not shape or len(groups) != len(shape) or not all(type(n) is int and n > 0 for n in shape):
+    names = all(group is None or isinstance(group, str) for group in groups)
+    if not shape or not names or len(groups) != len(shape) or not all(type(n) is int and n > 0 for n in shape):
         raise ValueError(f"tensor {data['name']} has shape {shape} and groups {groups}")
     return TensorSpec(str(data["name"]), shape, groups)
 
@@ -220,6 +237,11 @@ def _layer(name: str, module: nn.Module) -> LayerSpec:
         for key, value in module.named_parameters(recurse=False)
     )
     return LayerSpec(name, KINDS[type(module)], tensors)
+
+
+def _is_plain(step: nn.Module) -> bool:
+    """Tell whether a step of a chain treats all channels alike, so that they may be reordered."""
+    return type(step) in PLAIN or (type(step) in KINDS and getattr(step, "groups", 1) == 1)
 
 
 def _chain(layers: list[LayerSpec]) -> list[LayerSpec]:

@@ -75,6 +75,10 @@ def describe(module: nn.Sequential) -> Architecture:
         if isinstance(step, nn.Conv2d | nn.Linear):
             arguments["bias"] = step.bias is not None
         steps.append([name, arguments])
+        if repr(_step(name, arguments)) != repr(step):
+            raise LayoutError(
+                f"a description holds {', '.join(arguments) or 'no arguments'} of {name} only, got {step}"
+            )
     return steps
 
 
@@ -99,6 +103,8 @@ def _step(name: str, arguments: dict[str, Any]) -> nn.Module:
     unknown = set(arguments) - {*allowed, "bias"}
     if unknown:
         raise ValueError(f"{name} takes no {', '.join(sorted(unknown))}")
+    if any(type(value) is int and value < 1 for key, value in arguments.items() if key.startswith(("in_", "out_"))):
+        raise ValueError(f"{name} needs at least one input and output, got {arguments}")
     return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()})
 
 

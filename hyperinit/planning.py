@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from hyperinit.errors import PlanError
+from hyperinit.errors import ArgumentError, PlanError
 from hyperinit.filling import KEPT
 from hyperinit.layout import Layout
 from hyperinit.resizing import Block
@@ -72,6 +72,8 @@ class Plan:
         Raises:
             PlanError: if `decoded_share` is below `min_share`; the message shows the table.
         """
+        if not 0 <= min_share <= 1:
+            raise ArgumentError(f"min_share must be in [0, 1], got {min_share}")
         if self.decoded_share < min_share:
             raise PlanError(
                 f"decoded weights must reach at least {min_share:.1%} of the module's parameters, "

@@ -111,8 +111,11 @@ class HyperRepresentation:
         """Return the zoo's own architecture with the given weights (D,).
 
         Raises:
+            ArgumentError: if the weights are not one vector.
             LayoutError: if the artifact does not describe its architecture.
         """
+        if tuple(weights.shape) != (self.layout.size,):
+            raise ArgumentError(f"weights must have shape ({self.layout.size},), got {tuple(weights.shape)}")
         if self.header.architecture is None:
             raise LayoutError(
                 f"{self.card.source} does not describe its architecture; make the module yourself and call init_"

@@ -1,5 +1,6 @@
 """The public functions: what decides the weights, what is kept, and that a failure changes nothing."""
 
+import dataclasses
 import os
 import shutil
 
@@ -338,3 +339,26 @@ def test_the_default_source_is_one_constant():
     for function in functions:
         defaults = function.__wrapped__.__defaults__ if hasattr(function, "__wrapped__") else function.__defaults__
         assert defaults[-1] == api.DEFAULT_SOURCE
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_the_share_must_be_one(artifact, share):
+    with pytest.raises(ArgumentError, match=rf"min_share must be in \[0, 1\], got {share}"):
+        hyperinit.init_(hyperinit.nets.cnn(), artifact, min_share=share)
+
+
+@pytest.mark.parametrize("n", [0, 2.0])
+def test_an_ensemble_has_a_member(artifact, n):
+    with pytest.raises(ArgumentError, match=f"n must be an integer of at least 1, got {n}"):
+        hyperinit.ensemble(n, artifact)
+
+
+def test_a_replaced_file_is_read_again_whatever_its_time(artifact, tiny):
+    first = hyperinit.load(artifact)
+    before = artifact.stat()
+    card = dataclasses.replace(tiny.card, title="another title of another length")
+    header = dataclasses.replace(tiny.header, card=card)
+    HyperRepresentation(header, tiny.autoencoder, tiny.anchors).save(artifact)
+    os.utime(artifact, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert hyperinit.load(artifact) is not first
+    assert hyperinit.load(artifact) is hyperinit.load(artifact)

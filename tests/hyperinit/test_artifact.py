@@ -5,6 +5,7 @@ import random
 import re
 import resource
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -30,8 +31,8 @@ def forge(artifact):
     def change(edit):
         header, tensors = open_up(artifact)
         edit(header, tensors)
-        text = header if isinstance(header, str) else json.dumps(header)
-        save_file(tensors, artifact, {"hyperinit": text, "digest": artifacts._digest(text, tensors)})
+        header.pop("digest", None)
+        save_file(tensors, artifact, {"hyperinit": json.dumps(header | {"digest": artifacts._digest(header, tensors)})})
         return artifact
 
     return change
@@ -98,6 +99,19 @@ def test_reading_draws_no_random_number(artifact):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tiny, artifact, monkeypatch):
+    def fail(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    before = artifact.read_bytes()
+    monkeypatch.setattr(artifacts, "save_file", fail)
+    with pytest.raises(OSError, match="disk full"):
+        tiny.save(artifact)
+    assert artifact.read_bytes() == before
+    assert list(artifact.parent.iterdir()) == [artifact]
+
+
 # Damage on the way
 
 
@@ -144,9 +158,7 @@ def test_a_changed_number_is_found_by_the_digest(artifact):
 def test_a_changed_header_is_found_by_the_digest(artifact):
     header, tensors = open_up(artifact)
     header["card"]["measured"]["kde"]["accuracy"] = 0.99
-    with safe_open(artifact, "pt") as file:
-        digest = file.metadata()["digest"]
-    save_file(tensors, artifact, {"hyperinit": json.dumps(header, sort_keys=True), "digest": digest})
+    save_file(tensors, artifact, {"hyperinit": json.dumps(header, sort_keys=True)})
     refused(artifact, "its contents do not have the digest")
 
 
@@ -182,7 +194,7 @@ def test_the_format_is_looked_at_first(forge):
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "5", '"text"', "{}", "[" * 100_000])
 def test_headers_that_are_no_object_are_refused(artifact, text):
     tensors = open_up(artifact)[1]
-    save_file(tensors, artifact, {"hyperinit": text, "digest": artifacts._digest(text, tensors)})
+    save_file(tensors, artifact, {"hyperinit": text})
     refused(artifact, "a damaged header: ")
 
 
@@ -245,7 +257,7 @@ def put(name, value):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda h, t: t.pop("mean"), r"tensors that do not fit the header: mean None, expected \(2464,\)"),
+        (lambda h, t: t.pop("mean"), r"mean must have shape \(2464,\) as the layout says, it has None"),
         (lambda h, t: t.pop("anchors.z"), r"tensors that do not fit the header: anchors.z None"),
         (put("more", torch.zeros(1)), "tensors that do not fit the header: unexpected more"),
         (put("std", torch.ones(2463)), r".* std \(2463,\), expected \(2464,\)"),
@@ -283,7 +295,7 @@ def test_a_huge_autoencoder_is_refused_quickly_and_in_little_memory(forge):
     path = forge(lambda header, tensors: header["autoencoder"].update(width=65536, feedforward=65536, latent=65536))
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
     refused(path, r"tensors that do not fit the header: .*expected \(1, 1, 65536\)")
-    assert time.perf_counter() - start < 2
+    assert time.perf_counter() - start < 10
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB; it would need 10^8
 
 
@@ -297,13 +309,12 @@ def with_inputs(count):
     return edit
 
 
-@pytest.mark.xfail(strict=True, raises=(RuntimeError, TypeError), reason="read makes a vector of the layout's size")
-@pytest.mark.parametrize("count", [10**12, 10**30])
-def test_a_huge_layout_is_refused(forge, count):
-    refused(forge(with_inputs(count)), "")
+@pytest.mark.parametrize("count", [10**7, 10**12, 10**30])
+def test_a_huge_layout_is_refused_before_anything_of_its_size_is_made(forge, monkeypatch, count):
+    monkeypatch.setattr(artifacts, "Autoencoder", None)  # not even looked at
+    refused(forge(with_inputs(count)), rf"mean must have shape \({40 * count + 2264},\) as the layout says, it has ")
 
 
-@pytest.mark.xfail(strict=True, raises=MemoryError, reason="read builds as many blocks as the header asks for")
 def test_a_depth_that_the_file_cannot_hold_is_refused_before_it_is_built(forge, monkeypatch):
     def build(config, layout, mean, std):
         if config.depth > 1000:
@@ -312,3 +323,22 @@ def test_a_depth_that_the_file_cannot_hold_is_refused_before_it_is_built(forge, 
 
     monkeypatch.setattr(artifacts, "Autoencoder", build)
     refused(forge(lambda header, tensors: header["autoencoder"].update(depth=65536)), "")
+
+
+def test_a_version_that_only_equals_the_number_is_refused(forge):
+    refused(forge(lambda header, tensors: header.update(format=True)), "format True, and this hyperinit reads format 1")
+
+
+def test_what_half_precision_cannot_hold_is_not_written(tiny, tmp_path):
+    """A file that nothing can read would be found out when it is too late."""
+    heavy = HyperRepresentation(tiny.header, tiny.autoencoder, tiny.anchors)
+    object.__setattr__(heavy, "anchors", replace(tiny.anchors, weights=tiny.anchors.weights + 1e6))
+    with pytest.raises(ArtifactError, match=r"tensor anchors\.weights must hold finite numbers"):
+        heavy.save(tmp_path / "heavy.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_equal_content_gives_equal_bytes(tiny, tmp_path):
+    for name in "ab":
+        tiny.save(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

@@ -1,5 +1,6 @@
 """Commands, exit codes and where messages go."""
 
+import os
 import subprocess
 import sys
 from importlib.metadata import EntryPoint, EntryPoints
@@ -147,3 +148,14 @@ def test_the_module_runs_as_a_program(artifact):
     assert done.returncode == 0
     assert done.stdout.startswith("source       tiny")
     assert done.stderr == ""
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(artifact):
+    """`hyperinit info X | head -0` must not end in a traceback at exit."""
+    command = [sys.executable, "-m", "hyperinit.cli", "info", str(artifact)]
+    environment = {**os.environ, "PYTHONUNBUFFERED": ""}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    process.stdout.close()
+    error = process.stderr.read().decode()
+    process.stderr.close()
+    assert (process.wait(60), error) == (0, "")

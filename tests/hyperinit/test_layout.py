@@ -247,3 +247,35 @@ def test_tensors_of_a_layer_share_their_neurons(layout):
     data["layers"][1]["tensors"][1]["shape"] = [7]
     with pytest.raises(LayoutError, match=r"^layer 3 must hold tensors that share their first axis$"):
         Layout.from_json(data)
+
+
+class _Skip(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return x + self.inner(x)
+
+
+@pytest.mark.parametrize("step", [_Skip(), nn.Conv1d(4, 4, 1, groups=2), nn.Sequential(nn.Linear(4, 4))])
+def test_only_plain_steps_make_a_chain(step):
+    """Reordering the neurons around a skip connection or inside groups would change the function."""
+    assert not Layout.of(nn.Sequential(nn.Linear(4, 4), step, nn.Linear(4, 2))).group_sizes
+    assert Layout.of(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))).group_sizes == {"0": 4}
+
+
+@pytest.mark.parametrize("orders", [{"0": torch.arange(3)}, {"0": torch.zeros(4).long()}, {"9": torch.arange(4)}])
+def test_orders_must_be_permutations_of_a_group(orders):
+    layout = Layout.of(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)))
+    with pytest.raises(ArgumentError, match=r"orders must permute the groups \{'0': 4\}, got \["):
+        layout.permutation_index(orders)
+
+
+def test_a_layout_without_layers_or_with_odd_groups_is_refused():
+    with pytest.raises(LayoutError, match="a layout must have at least one layer, got none"):
+        Layout.from_json({"layers": []})
+    data = Layout.of(nn.Sequential(nn.Linear(2, 1))).to_json()
+    data["layers"][0]["tensors"][0]["groups"] = [{}, None]
+    with pytest.raises(LayoutError, match=r"not a layout: ValueError: tensor 0\.weight has shape"):
+        Layout.from_json(data)

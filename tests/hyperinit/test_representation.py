@@ -175,11 +175,10 @@ def test_built_models_share_no_memory(tiny):
 
 
 def test_vectors_of_another_size_are_not_built(tiny):
-    with pytest.raises(ArgumentError, match=r"weights must have shape \(\.\.\., 2464\), got \(2463,\)"):
+    with pytest.raises(ArgumentError, match=r"weights must have shape \(2464,\), got \(2463,\)"):
         tiny.build_model(torch.zeros(2463))
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="build_model leaves the refusal to load_state_dict")
 def test_several_vectors_are_not_one_model(tiny):
     with pytest.raises(ArgumentError, match=r"2464.*got \(2, 2464\)"):
         tiny.build_model(tiny.sample(2, generator=gen()))

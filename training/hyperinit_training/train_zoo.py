@@ -68,7 +68,7 @@ def train_zoo(recipe: ZooRecipe, images: Images, folder: Path, *, workers: int |
     channels = int(data.train[0].shape[1])
     with torch.device("meta"):  # only its shapes are needed, and no random number is drawn
         network = cnn(channels, recipe.activation)
-    layout = Layout.of(network)
+        layout, architecture = Layout.of(network), describe(network)
     workers = workers or os.cpu_count() or 1
     _claim(folder / "blocks", recipe)
     torch_threads = torch.get_num_threads()
@@ -96,7 +96,7 @@ def train_zoo(recipe: ZooRecipe, images: Images, folder: Path, *, workers: int |
         "date": date.today().isoformat(),
         "seconds": round(time.monotonic() - began, 1),
     }
-    zoo = Zoo(layout, weights, snapshots, describe(network), provenance)
+    zoo = Zoo(layout, weights, snapshots, architecture, provenance)
     zoo.save(folder)
     shutil.rmtree(folder / "blocks")  # also what a kill left there half written
     return zoo
