@@ -64,8 +64,8 @@ class Encoder(nn.Module):
         cls = config.compression == "cls"
         self.layout = layout
         self.embedders = nn.ModuleList(nn.Linear(layer.token_length, config.width) for layer in layout.layers)
-        self.cls = nn.Parameter(torch.randn(1, 1, config.width)) if cls else None
-        self.positions = nn.Parameter(torch.randn(tokens + cls, config.width) * 0.1)
+        self.cls = _table(1, 1, config.width, std=1.0) if cls else None
+        self.positions = _table(tokens + cls, config.width)
         self.blocks = _blocks(config)
         self.bottleneck = nn.Linear(config.width * (1 if cls else tokens), config.latent)
 
@@ -88,7 +88,7 @@ class Decoder(nn.Module):
         tokens = sum(layer.neurons for layer in layout.layers)
         self.layout = layout
         self.expand = nn.Linear(config.latent, tokens * config.width)
-        self.positions = nn.Parameter(torch.randn(tokens, config.width) * 0.1)
+        self.positions = _table(tokens, config.width)
         self.blocks = _blocks(config)
         self.debedders = nn.ModuleList(nn.Linear(config.width, layer.token_length) for layer in layout.layers)
 
@@ -143,6 +143,12 @@ class Autoencoder(nn.Module):
         """Decode latents (N, L) to weight vectors (N, D)."""
         weights: Tensor = self.decoder(latents) * self.std + self.mean
         return weights
+
+
+def _table(*shape: int, std: float = 0.1) -> nn.Parameter:
+    """A learned table; on the meta device without a draw, which would import torch's compiler for a second."""
+    table = torch.empty(shape)
+    return nn.Parameter(table if table.is_meta else table.normal_(std=std))
 
 
 def _blocks(config: AutoencoderConfig) -> nn.TransformerEncoder:

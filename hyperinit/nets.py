@@ -75,7 +75,9 @@ def describe(module: nn.Sequential) -> Architecture:
         if isinstance(step, nn.Conv2d | nn.Linear):
             arguments["bias"] = step.bias is not None
         steps.append([name, arguments])
-        if repr(_step(name, arguments)) != repr(step):
+        with torch.device("meta"):  # draws no random number
+            again = _step(name, arguments)
+        if repr(again) != repr(step):
             raise LayoutError(
                 f"a description holds {', '.join(arguments) or 'no arguments'} of {name} only, got {step}"
             )

@@ -6,16 +6,7 @@ the source does not have (more neurons, a larger kernel) get weights that decode
 strength computes what the source computes, and its new neurons start from their fill. Where inputs or a kernel are
 cut, the rest is scaled up by the root of the ratio, so that outputs keep their variance.
 
-The last two rules were chosen by experiment. CNNs trained on MNIST put into other widths and trained on SVHN (8,000
-images, Adam 3e-3, batch 64), mean accuracy in % on 2,000 others after 1, 2 and 10 epochs:
-
-    twice as wide, default initialisation, 6 seeds          61.3  74.8  82.2
-    ... strength 0.5, leading block, default draw around    68.8  75.1  82.3
-    ... strength 0.5, leading block, missing inputs zero    68.7  76.2  83.0
-    ... strength 0.5, neurons repeated and divided, 2 seeds 66.4  74.5  81.9
-    half as wide, default initialisation, 5 seeds           23.6  39.4  63.5
-    ... strength 0.5, leading block                         39.6  52.0  63.8
-    ... strength 0.5, leading block scaled up               41.4  51.7  64.6
+How they compare with the plain leading block: docs/decisions/0004-resizing-and-strength.md.
 """
 
 from __future__ import annotations

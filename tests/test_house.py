@@ -26,7 +26,7 @@ MAY_IMPORT = {  # package -> packages of ours that it may import
 }
 LAYERS = [  # modules of hyperinit; each may import its own layer and those above it in this list
     {"errors", "files"},
-    {"layout", "nets", "autoencoder", "samplers", "hub"},
+    {"layout", "nets", "reference", "autoencoder", "samplers", "hub"},
     {"card"},
     {"artifact"},
     {"representation"},
@@ -306,3 +306,12 @@ generator.manual_seed(0)
 '''
     found = Counter(global_seeds(ast.parse(source)))
     assert found == Counter(["torch.manual_seed", "numpy.random.seed", "random.seed", "torch.cuda.manual_seed_all"])
+
+
+def test_the_first_init_does_not_import_torchs_compiler():
+    """It takes longer than all the rest; arithmetic and normal draws on the meta device would import it."""
+    code = (
+        "import sys, hyperinit; hyperinit.init_(hyperinit.nets.cnn(), 'digits'); print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

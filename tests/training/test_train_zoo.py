@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -194,3 +195,19 @@ def test_too_few_images_for_one_batch_are_refused(digits, tmp_path):
         train_zoo.train_zoo(replace(SEEDS, limit=63), digits, tmp_path)
     with pytest.raises(ArgumentError, match=r"count must be in 1\.\.343, got 1000$"):
         train_zoo.train_zoo(replace(SEEDS, limit=1000), digits, tmp_path)
+
+
+def test_an_error_does_not_wait_for_what_has_not_begun(digits, tmp_path, monkeypatch):
+    """Ctrl-C in a zoo of hours must not train every ancestor that is queued first."""
+    begun = []
+
+    def ancestor(recipe, layout, data, family):
+        begun.append(family)
+        time.sleep(0.05)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_zoo, "_ancestor", ancestor)
+    recipe = ZooRecipe(images="digits", models=200, families=100, epochs=1)
+    with pytest.raises(KeyboardInterrupt):
+        train_zoo.train_zoo(recipe, digits, tmp_path, workers=1)
+    assert len(begun) < 10

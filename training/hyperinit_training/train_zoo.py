@@ -164,16 +164,20 @@ def _blocks(
 ) -> Iterator[dict[str, Tensor]]:
     per_block = recipe.models // recipe.families if recipe.families else SEEDS_PER_BLOCK
     with ThreadPoolExecutor(workers) as pool, tqdm(total=recipe.models, unit="model", desc="zoo") as bar:
-        starts = range(0, recipe.models, per_block)
-        todo = [start for start in starts if not (folder / f"{start:06d}.safetensors").exists()]
-        ancestors = {start: pool.submit(_ancestor, recipe, layout, data, start // per_block) for start in todo}
-        for start in starts:
-            models = range(start, min(start + per_block, recipe.models))
-            path = folder / f"{start:06d}.safetensors"
-            if start in todo:
-                write_tensors(path, _block(recipe, layout, data, models, ancestors[start].result(), pool))
-            bar.update(len(models))
-            yield load_file(path)
+        try:
+            starts = range(0, recipe.models, per_block)
+            todo = [start for start in starts if not (folder / f"{start:06d}.safetensors").exists()]
+            ancestors = {start: pool.submit(_ancestor, recipe, layout, data, start // per_block) for start in todo}
+            for start in starts:
+                models = range(start, min(start + per_block, recipe.models))
+                path = folder / f"{start:06d}.safetensors"
+                if start in todo:
+                    write_tensors(path, _block(recipe, layout, data, models, ancestors[start].result(), pool))
+                bar.update(len(models))
+                yield load_file(path)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the models in training, not for all that queue
+            raise
 
 
 def _ancestor(recipe: ZooRecipe, layout: Layout, data: ImageSet, family: int) -> Floats | None:
