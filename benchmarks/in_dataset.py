@@ -15,12 +15,16 @@ from torch import Tensor, nn
 
 import hyperinit
 from benchmarks.results import save, summary
-from hyperinit.samplers import METHODS
+from hyperinit_training import compiled_cnn
 from hyperinit_training.export import Yardstick
 from hyperinit_training.finetune import accuracy, fit
 from hyperinit_training.images import load_images
+from hyperinit_training.measure import Data
+from hyperinit_training.recipe import ZooRecipe
+from hyperinit_training.train_zoo import accuracy as compiled_accuracy
+from hyperinit_training.train_zoo import initial_weights, schedule
 
-RATE, BATCH = 1e-3, 64  # one epoch of Adam at its default rate
+RATES, BATCH = (1e-3, 3e-3), 64  # one epoch of Adam at its default rate, and at one that suits short training
 
 
 def main(argv: list[str]) -> None:
@@ -40,15 +44,18 @@ def main(argv: list[str]) -> None:
     results: dict[str, Any] = {
         "zoo": summary((1 - yardstick.train_wrong.float().mean(1)).tolist()),
         "recommended": hr.card.recommended,
-        "methods": {name: _method(hr, name, arguments.draws, yardstick) for name in METHODS},
-        "one epoch": _one_epoch(arguments.source, arguments.seeds, train, test),
+        "methods": {name: _method(hr, name, arguments.draws, yardstick) for name in hr.methods()},
+        **{
+            f"one epoch at {rate:g}": _one_epoch(arguments.source, rate, arguments.seeds, train, test) for rate in RATES
+        },
+        "full schedule": _full_schedule(hr, arguments.seeds, images.normalised("train"), images.normalised("test")),
         "ensemble of 15": _ensembles(arguments.source, arguments.ensembles, test),
     }
     config = {
         "source": arguments.source,
         "draws": arguments.draws,
         "seeds": arguments.seeds,
-        "rate": RATE,
+        "rates": RATES,
         "batch": BATCH,
     }
     command = f"python -m benchmarks in-dataset --source {arguments.source} --data DIR"
@@ -62,7 +69,13 @@ def _method(hr: hyperinit.HyperRepresentation, name: str, draws: int, yardstick:
     return {key: found[key] for key in ("accuracy", "std", "n", "images", "distance", "overlap", "diversity")}
 
 
-def _one_epoch(source: str, seeds: int, train: tuple[Tensor, ...], test: tuple[Tensor, ...]) -> dict[str, Any]:
+def _epoch(rate: float) -> str:
+    return f"one epoch at {rate:g}"
+
+
+def _one_epoch(
+    source: str, rate: float, seeds: int, train: tuple[Tensor, ...], test: tuple[Tensor, ...]
+) -> dict[str, Any]:
     starts: dict[str, list[float]] = {"default": [], "init_": []}
     for seed in range(seeds):
         for start, values in starts.items():
@@ -70,9 +83,30 @@ def _one_epoch(source: str, seeds: int, train: tuple[Tensor, ...], test: tuple[T
             if start == "init_":
                 hyperinit.init_(model, source, generator=torch.Generator().manual_seed(seed))
             order = torch.Generator().manual_seed(seed)
-            fit(model, train[0], train[1], epochs=1, rate=RATE, batch=BATCH, generator=order)
+            fit(model, train[0], train[1], epochs=1, rate=rate, batch=BATCH, generator=order)
             values.append(accuracy(model, test[0], test[1]))
     return {start: summary(values) for start, values in starts.items()}
+
+
+def _full_schedule(hr: hyperinit.HyperRepresentation, seeds: int, train: Data, test: Data) -> dict[str, Any]:
+    """As many epochs as the zoo's networks had, the rate falling to zero; compiled, as zoos are."""
+    made = hr.card.zoo["recipe"]
+    epochs = made["epochs"] + (made["branch_epochs"] if made["families"] else 0)
+    recipe = ZooRecipe(
+        images=made["images"], models=1, activation=made["activation"], batch=made["batch"], rate=made["rate"],
+        decay=made["decay"], epochs=epochs, schedule="linear",
+    )  # fmt: skip
+    starts: dict[str, list[float]] = {"default": [], "init_": []}
+    for seed in range(seeds):
+        for start, values in starts.items():
+            generator = torch.Generator().manual_seed(seed)
+            first = initial_weights("default", hr.layout, generator)
+            if start == "init_":
+                first = hr.sample(1, generator=generator)[0]
+            order = schedule(recipe, len(train[1]), torch.Generator().manual_seed(seed))
+            trained, _ = compiled_cnn.train(first.numpy(), *train, order)
+            values.append(float(compiled_accuracy(trained, test, recipe.activation)[-1]))
+    return {"epochs": epochs, **{start: summary(values) for start, values in starts.items()}}
 
 
 def _ensembles(source: str, count: int, test: tuple[Tensor, ...]) -> dict[str, Any]:
@@ -98,6 +132,7 @@ def _report(results: dict[str, Any]) -> str:
         f"{name:20} {row['accuracy']:.2%} +- {row['std']:.2%}  overlap {row['overlap']:.2f}"
         for name, row in results["methods"].items()
     ]
-    for part in ("one epoch", "ensemble of 15"):
-        lines += [f"{part}, {key}: {row['mean']:.2%} +- {row['std']:.2%}" for key, row in results[part].items()]
+    for part in (*map(_epoch, RATES), "full schedule", "ensemble of 15"):
+        rows = {key: row for key, row in results[part].items() if isinstance(row, dict)}
+        lines += [f"{part}, {key}: {row['mean']:.2%} +- {row['std']:.2%}" for key, row in rows.items()]
     return "\n".join([*lines, f"recommended: {results['recommended']}"])

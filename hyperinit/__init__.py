@@ -13,6 +13,7 @@ from hyperinit.ensemble import Ensemble
 from hyperinit.errors import HyperinitError
 from hyperinit.fitting import Plan
 from hyperinit.representation import HyperRepresentation
+from hyperinit.samplers import register_sampler
 
 __version__ = "0.1.0"
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "methods",
     "nets",
     "plan",
+    "register_sampler",
     "sources",
 ]

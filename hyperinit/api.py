@@ -13,11 +13,10 @@ from torch import nn
 from hyperinit import hub
 from hyperinit.ensemble import Ensemble
 from hyperinit.errors import ArgumentError
-from hyperinit.fitting import Plan, apply_, make_plan
+from hyperinit.fitting import Plan, apply_, check_strength, make_plan
 from hyperinit.representation import HyperRepresentation
-from hyperinit.samplers import METHODS
 
-DEFAULT_SOURCE = "mnist"
+DEFAULT_SOURCE = "svhn"
 MIN_SHARE = 0.1
 
 
@@ -44,7 +43,7 @@ def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but t
         source: a name from `sources()` or the path of an artifact.
         method: how to draw, a name from `methods(source)`; None takes the source's measured recommendation.
         strength: s in [0, 1]; parameters become s * decoded + (1 - s) * default draw. Take 1 for the source's own
-            task and 0.25 to 0.5 for another one, which keeps the network able to learn it.
+            task and 0.5 for another one, which keeps the network able to learn it.
         fit: "auto", "exact", "flat" or "layerwise", see `hyperinit.plan`.
         fill: what the rest gets: "default", "keep" or "zoo", see `hyperinit.plan`.
         min_share: least share of the module's weights that must be decoded, 0 to 1.
@@ -53,7 +52,7 @@ def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but t
 
     Raises:
         UnknownNameError: if there is no such source, method, fit or fill.
-        ArtifactError: if the source's file is damaged.
+        ArtifactError: if the source's file is damaged, or holds no trained sampler of a method that needs one.
         PlanError: if less than `min_share` would be decoded, or the parameters cannot be written.
         LayoutError: if the fit is "exact" and the shapes are not.
         ArgumentError: if `strength` is not in [0, 1].
@@ -63,6 +62,9 @@ def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but t
     >>> sum(p.numel() for p in model.parameters())
     2464
     """
+    _check_module(model)
+    check_strength(strength)
+    _check_generator(generator)
     representation = load(source)
     steps = plan(model, source, fit=fit, fill=fill)
     steps.check(min_share)
@@ -94,10 +96,10 @@ def ensemble(  # noqa: PLR0913 - see init_
         source: as for `init_`.
         model: makes one member, for example a class; None takes the source's own architecture.
         method: as for `init_`.
-        strength: as for `init_`; used with `model`.
-        fit: as for `init_`; used with `model`.
-        fill: as for `init_`; used with `model`.
-        min_share: as for `init_`; used with `model`.
+        strength: as for `init_`.
+        fit: as for `init_`.
+        fill: as for `init_`.
+        min_share: as for `init_`.
         combine: "probabilities" or "logits", see `Ensemble`.
         generator: as for `init_`.
 
@@ -112,15 +114,20 @@ def ensemble(  # noqa: PLR0913 - see init_
     """
     if type(n) is not int or n < 1:
         raise ArgumentError(f"n must be an integer of at least 1, got {n!r}")
+    if isinstance(model, nn.Module):
+        raise ArgumentError(f"model must make a member when called, such as a class, got a {type(model).__name__}")
+    check_strength(strength)
+    _check_generator(generator)
     representation = load(source)
     weights = representation.sample(n, method=method, generator=generator)
-    if model is None:
+    if model is None and (strength, fit, fill) == (1, "auto", "default"):
         return Ensemble([representation.build_model(row) for row in weights], combine=combine)
     stats = representation.layer_stats() if fill == "zoo" else None
     members = []
     for row in weights:
         with _unmoved(generator):
-            member = model()
+            member = representation.build_model(row) if model is None else model()
+        _check_module(member)
         steps = make_plan(member, representation.layout, fit=fit, fill=fill)
         steps.check(min_share)
         layout = representation.layout
@@ -147,11 +154,14 @@ def plan(model: nn.Module, source: str | Path = DEFAULT_SOURCE, *, fit: str = "a
     >>> plan(nets.cnn(), source="digits").fit
     'exact'
     """
+    _check_module(model)
     return make_plan(model, load(source).layout, fit=fit, fill=fill)
 
 
 def load(source: str | Path = DEFAULT_SOURCE) -> HyperRepresentation:
     """Load a hyper-representation by name or path; one that is already in memory is returned again.
+
+    It is shared by all calls of the process: do not change its tensors.
 
     Raises:
         UnknownNameError: if there is no such source.
@@ -160,6 +170,8 @@ def load(source: str | Path = DEFAULT_SOURCE) -> HyperRepresentation:
     >>> load("digits").layout.size
     2464
     """
+    if not isinstance(source, str | Path):
+        raise ArgumentError(f"source must be a name or a path, got {source!r}")
     path = hub.find(source).resolve()
     stat = path.stat()
     return _load(path, stat.st_mtime_ns, stat.st_size)
@@ -175,18 +187,22 @@ def sources() -> dict[str, str]:
 
 
 def methods(source: str | Path = DEFAULT_SOURCE) -> dict[str, str]:
-    """Names of the sampling methods, with one line each: what it does and the accuracy measured for this source.
+    """Names of the methods that a source can draw with, each with one line: what it does and the accuracy measured.
 
     >>> "kde30" in methods("digits")
     True
     """
-    card = load(source).card
-    lines = {}
-    for name, method in METHODS.items():
-        found = card.measured.get(name)
-        figure = f"; {found['accuracy']:.1%} before any training" if found else ""
-        lines[name] = method.title + figure + ("; recommended" if name == card.recommended else "")
-    return lines
+    return load(source).methods()
+
+
+def _check_module(model: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(f"model must be a module, got {type(model).__name__}")
+
+
+def _check_generator(generator: object) -> None:
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise ArgumentError(f"generator must be a torch.Generator or None, got {type(generator).__name__}")
 
 
 @lru_cache(maxsize=8)

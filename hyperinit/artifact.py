@@ -3,6 +3,8 @@
 The file's metadata holds a JSON header under "hyperinit". Its field "digest" is the SHA-256 of the rest of the header
 and of all tensors, so that a file that was cut off or altered is refused wherever it came from.
 
+A trained sampler's state is in the tensors `samplers.<method>.<key>`; a file may hold none.
+
 Letters: N anchors, D weights per network, L latent size.
 """
 
@@ -10,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +28,10 @@ from hyperinit.card import Card
 from hyperinit.errors import ArtifactError, HyperinitError
 from hyperinit.files import replacing
 from hyperinit.layout import Layout
-from hyperinit.samplers import SamplerOptions
+from hyperinit.samplers import METHODS, SamplerOptions, trained
 
 FORMAT = 1
+SAMPLERS = "samplers."  # how the names of trained samplers' tensors begin
 ANCHORS = ("anchors.z", "anchors.score", "anchors.epoch", "anchors.weights")
 
 
@@ -144,12 +147,24 @@ def _check_shapes(header: Header, found: dict[str, tuple[int, ...]]) -> None:
     count = found.get("anchors.z", (0,))[0]
     shapes = ((count, config.latent), (count,), (count,), (count, layout.size))
     expected |= dict(zip(ANCHORS, shapes, strict=True))
+    expected |= _expected_of_samplers(found, config.latent)
     wrong = [
         f"{name} {found.get(name)}, expected {shape}" for name, shape in expected.items() if found.get(name) != shape
     ]
     wrong += [f"unexpected {name}" for name in found if name not in expected]
     if wrong or not count:
         raise ArtifactError(f"tensors that do not fit the header: {'; '.join(wrong[:5]) or 'no anchors'}")
+
+
+def _expected_of_samplers(found: Iterable[str], latent: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all tensors of those trained samplers of which the file holds any."""
+    held = {name.removeprefix(SAMPLERS).partition(".")[0] for name in found if name.startswith(SAMPLERS)}
+    expected: dict[str, tuple[int, ...]] = {}
+    for method in held & METHODS.keys():
+        kind = trained(method)
+        shapes = kind.shapes(latent) if kind else {}
+        expected |= {f"{SAMPLERS}{method}.{key}": shape for key, shape in shapes.items()}
+    return expected
 
 
 def _check_values(tensors: Mapping[str, Tensor]) -> None:

@@ -2,22 +2,24 @@
 
 Every neuron of a network is one token: its incoming weights and its bias. One linear embedder per layer brings the
 tokens to a common width, learned positions tell them apart, and self-attention mixes them. The encoder compresses
-them to one latent in (-1, 1); the decoder is its mirror image.
+them to one latent in (-1, 1); the decoder is its mirror image. The blocks are PyTorch's fused layers ("compact") or
+those of the authors' released code ("reference", see `hyperinit.reference`).
 
 Letters: N networks, D weights per network, T tokens per network, L latent size.
 
-Source: Schürholt et al. 2022, arXiv:2209.14733, section 2, Figure 8 and Appendix B.
+Source: Schürholt et al. 2022, arXiv:2209.14733, section 2, Figure 8, Appendix B with Table 8, Appendix E.1.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
 
 from hyperinit.errors import ArgumentError
 from hyperinit.layout import Layout
+from hyperinit.reference import ReferenceDecoder, ReferenceEncoder, Sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,11 @@ class AutoencoderConfig:
         latent: L, size of the latent.
         compression: "cls" reads the latent off a learned extra token, "flatten" off all tokens side by side.
         dropout: probability of dropping an activation while training.
+        block: "compact", or "reference" for the exact modules and parameter names of the authors' released code.
+        standardise: whether weights are standardised by layer on their way in and back on their way out; the
+            released code takes them as they are.
+        bounded: whether a tanh keeps latents in (-1, 1). Those of a variational autoencoder are never bounded.
+        variational: the encoder gives a mean and a log-variance, for a prior N(0, 1) (paper, Appendix E.1).
     """
 
     width: int = 128
@@ -41,6 +48,10 @@ class AutoencoderConfig:
     latent: int = 256
     compression: str = "cls"
     dropout: float = 0.0
+    block: str = "compact"
+    standardise: bool = True
+    bounded: bool = True
+    variational: bool = False
 
     def __post_init__(self) -> None:
         """Check the values, so that nothing is built from a bad file."""
@@ -53,10 +64,33 @@ class AutoencoderConfig:
             raise ArgumentError(f"compression must be 'cls' or 'flatten', got {self.compression!r}")
         if not (type(self.dropout) in (int, float) and 0 <= self.dropout < 1):
             raise ArgumentError(f"dropout must lie in [0, 1), got {self.dropout!r}")
+        if self.block not in ("compact", "reference"):
+            raise ArgumentError(f"block must be 'compact' or 'reference', got {self.block!r}")
+        if self.block == "reference" and self.width < 2:  # one number has no standard deviation
+            raise ArgumentError(f"width must be at least 2 for block 'reference', got {self.width}")
+        flags = (self.standardise, self.bounded, self.variational)
+        if not all(type(flag) is bool for flag in flags):
+            raise ArgumentError(f"standardise, bounded and variational must be true or false, got {flags}")
+
+
+def _published(width: int, feedforward: int, depth: int, heads: int, latent: int) -> AutoencoderConfig:
+    return AutoencoderConfig(
+        width=width, heads=heads, feedforward=feedforward, depth=depth, latent=latent, dropout=0.1,
+        compression="flatten", block="reference", standardise=False,
+    )  # fmt: skip
+
+
+# The paper's Table 8: its text reads latents off a CLS token, its table says "linear", the released code's "flatten".
+TABLE8: dict[str, AutoencoderConfig] = {
+    "mnist": _published(972, 1140, depth=2, heads=12, latent=700),
+    "svhn": _published(1680, 1800, depth=4, heads=12, latent=1000),
+    "cifar10": _published(1488, 1164, depth=2, heads=12, latent=700),
+    "stl10": _published(1632, 1680, depth=4, heads=24, latent=700),
+}
 
 
 class Encoder(nn.Module):
-    """Weight vectors (N, D), standardised by layer, to latents (N, L) in (-1, 1)."""
+    """Weight vectors (N, D) to latents (N, L) before any tanh; (N, 2 L), mean and log-variance, if variational."""
 
     def __init__(self, config: AutoencoderConfig, layout: Layout) -> None:
         super().__init__()
@@ -67,21 +101,23 @@ class Encoder(nn.Module):
         self.cls = _table(1, 1, config.width, std=1.0) if cls else None
         self.positions = _table(tokens + cls, config.width)
         self.blocks = _blocks(config)
-        self.bottleneck = nn.Linear(config.width * (1 if cls else tokens), config.latent)
+        read = config.width * (1 if cls else tokens)
+        self.bottleneck = nn.Linear(read, config.latent)
+        self.log_variance = nn.Linear(read, config.latent) if config.variational else None
 
     def forward(self, weights: Tensor) -> Tensor:
-        """Encode (N, D) to (N, L)."""
+        """Encode (N, D) to (N, L) or (N, 2 L)."""
         parts = [embed(part) for embed, part in zip(self.embedders, self.layout.tokens(weights), strict=True)]
         if self.cls is not None:
             parts.insert(0, self.cls.to(parts[0].dtype).expand(len(weights), 1, -1))
         tokens = self.blocks(torch.cat(parts, dim=1) + self.positions)  # (N, T or T + 1, width)
         summary = tokens[:, 0] if self.cls is not None else tokens.flatten(1)
-        latent: Tensor = self.bottleneck(summary)
-        return latent.float().tanh()
+        latents: Tensor = self.bottleneck(summary)
+        return latents if self.log_variance is None else torch.cat([latents, self.log_variance(summary)], dim=1)
 
 
 class Decoder(nn.Module):
-    """Latents (N, L) to weight vectors (N, D), standardised by layer."""
+    """Latents (N, L) to weight vectors (N, D)."""
 
     def __init__(self, config: AutoencoderConfig, layout: Layout) -> None:
         super().__init__()
@@ -108,7 +144,8 @@ class Autoencoder(nn.Module):
     Args:
         config: size and shape.
         layout: of the networks.
-        mean: mean of each weight's layer over the zoo, (D,), in weight units.
+        mean: mean of each weight's layer over the zoo, (D,), in weight units. Kept but not used if the config does
+            not standardise.
         std: standard deviation likewise, (D,), above 0.
 
     >>> layout = Layout.of(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1)))
@@ -131,18 +168,38 @@ class Autoencoder(nn.Module):
         self.config = config
         self.register_buffer("mean", mean.float())
         self.register_buffer("std", std.float())
-        self.encoder = Encoder(config, layout)
-        self.decoder = Decoder(config, layout)
+        self.encoder: Encoder | ReferenceEncoder
+        self.decoder: Decoder | ReferenceDecoder
+        if config.block == "reference":
+            sizes = Sizes(**{field.name: getattr(config, field.name) for field in fields(Sizes)})
+            self.encoder, self.decoder = ReferenceEncoder(sizes, layout), ReferenceDecoder(sizes, layout)
+        else:
+            self.encoder, self.decoder = Encoder(config, layout), Decoder(config, layout)
 
     def encode(self, weights: Tensor) -> Tensor:
-        """Encode weight vectors (N, D) to latents (N, L)."""
-        latents: Tensor = self.encoder((weights - self.mean) / self.std)
-        return latents
+        """Encode weight vectors (N, D) to latents (N, L); to their means, if variational."""
+        latents = self._encoded(weights)[:, : self.config.latent]
+        return latents.tanh() if self.config.bounded and not self.config.variational else latents
+
+    def posterior(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode weight vectors (N, D) to the mean and the log-variance of their latents, both (N, L).
+
+        Raises:
+            ArgumentError: if the autoencoder is not variational.
+        """
+        if not self.config.variational:
+            raise ArgumentError("a posterior needs an autoencoder with variational=True, got False; use encode")
+        mean, log_variance = self._encoded(weights).chunk(2, dim=1)
+        return mean, log_variance
 
     def decode(self, latents: Tensor) -> Tensor:
         """Decode latents (N, L) to weight vectors (N, D)."""
-        weights: Tensor = self.decoder(latents) * self.std + self.mean
-        return weights
+        weights: Tensor = self.decoder(latents)
+        return weights * self.std + self.mean if self.config.standardise else weights
+
+    def _encoded(self, weights: Tensor) -> Tensor:
+        found: Tensor = self.encoder((weights - self.mean) / self.std if self.config.standardise else weights)
+        return found.float()
 
 
 def _table(*shape: int, std: float = 0.1) -> nn.Parameter:

@@ -75,8 +75,10 @@ class Card:
             f"{size.get('mean')} and std {size.get('std')}",
             "zoo": f"{self.zoo.get('models')} networks on {images.get('train')} images of {images.get('name')}, "
             f"{self.zoo.get('anchors')} of them anchors; made {self.zoo.get('date')}",
-            "recommended": f"{self.recommended}; strength 1 for this task, 0.25 to 0.5 for another",
+            "recommended": f"{self.recommended}; strength 1 for this task, 0.5 for another",
         }
+        if "conditioned" in self.zoo:
+            facts["conditioned"] = f"on {self.zoo['conditioned']} other networks, which are the anchors"
         head = "\n".join(f"{key:12} {value}" for key, value in facts.items())
         return f"{head}\n\n{table(self.measured)}\n\n{LEGEND}"
 

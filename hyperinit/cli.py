@@ -16,12 +16,14 @@ COMMANDS = {
     "methods": "list the ways to sample a source, with their measured accuracy",
     "info": "print the card of a source: zoo, images, licence, measured figures",
     "demo": "start a network from generated weights and compare it with PyTorch's default",
+    "data": "fetch the official files of an image data set",
     "verify": "measure a source again on real images and compare with its card",
     "pretrain": "train a zoo and its hyper-representation from a recipe",
     "zoo": "train only the zoo of a recipe",
     "train": "train a hyper-representation on a zoo folder",
+    "import-reference": "turn the authors' released autoencoder into an artifact",
 }
-TRAINING = ("demo", "verify", "pretrain", "zoo", "train")
+TRAINING = ("demo", "data", "verify", "pretrain", "zoo", "train", "import-reference")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -149,7 +149,7 @@ def mix(  # noqa: PLR0913
         decoded = strength * decoded + (1 - strength) * (base if mask is None else torch.where(mask, base, rest))
     if mask is None:
         return decoded
-    if block.inputs is not None and not keep:
+    if block.silences and not keep:
         mask = mask.flatten(1).any(1).reshape(-1, *(1 for _ in rest.shape[1:]))
     return torch.where(mask, decoded, rest)
 

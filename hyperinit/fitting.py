@@ -45,8 +45,9 @@ def make_plan(module: nn.Module, layout: Layout, *, fit: str = "auto", fill: str
         module: any network.
         layout: of the source's network.
         fit: "exact" needs the source's shapes in the source's order, under any names; "flat" fills the parameters
-            in order from the vector and cuts off what is left; "layerwise" pairs conv and linear layers by kind,
-            order and shape and resizes them; "auto" is exact where it can be and layerwise elsewhere.
+            in order from the vector, except those of norms, and cuts off what is left; "layerwise" pairs conv and
+            linear layers by kind, order and shape and resizes them; "auto" is exact where it can be and layerwise
+            elsewhere.
         fill: "default" is the default initialisation of each module's own type, "keep" leaves what is there, "zoo"
             draws from a normal with the mean and standard deviation of the source layer. A parameter whose module
             has no `reset_parameters` is left as it is.
@@ -78,13 +79,17 @@ def make_plan(module: nn.Module, layout: Layout, *, fit: str = "auto", fill: str
             )
         fit = "layerwise" if problems else "exact"
     layers = module_layers(module)
-    if fit == "layerwise" and not layers:
+    if not layers:
         raise PlanError(
             f"the module must hold a conv or linear layer to decode into, got {type(module).__name__} with none; "
-            f"pass fit='flat' to write its {len(parameters)} parameters in order"
+            f"pass the part of your network that does"
         )
     pairs = [] if fit == "exact" else align(source_layers(layout), layers)
-    blocks = match_tensors(layout, layers, pairs) if fit == "layerwise" else match_runs(parameters, layout)
+    if fit == "layerwise":
+        blocks = match_tensors(layout, layers, pairs)
+    else:
+        norms = _norm_parameters(module) if fit == "flat" else set()
+        blocks = match_runs({name: value for name, value in parameters.items() if name not in norms}, layout)
     stats = nearest_sources(layout, layers, pairs) if fill == "zoo" else {}
     rows = []
     for name, value in parameters.items():
@@ -121,6 +126,23 @@ def _differences(parameters: Mapping[str, Tensor], layout: Layout) -> list[str]:
     return [f"{a} {x or ''} for {b} {y or ''}".replace("  ", " ").strip() for (a, x), (b, y) in places if x != y]
 
 
+def check_strength(strength: float) -> None:
+    """Refuse a strength that is no number in [0, 1].
+
+    Raises:
+        ArgumentError: saying what was got.
+    """
+    if not isinstance(strength, int | float) or not 0 <= strength <= 1:
+        raise ArgumentError(f"strength must be in [0, 1], got {strength!r}")
+
+
+def _norm_parameters(module: nn.Module) -> set[str]:
+    """Names of the parameters of norms: decoded weights would be nonsense as their scales."""
+    kinds = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+    parts = [(name, part) for name, part in module.named_modules() if isinstance(part, kinds)]
+    return {f"{name}.{key}".lstrip(".") for name, part in parts for key, _ in part.named_parameters(recurse=False)}
+
+
 def _row(name: str, shape: tuple[int, ...], fit: str, found: tuple[str, Block] | None, rest: str) -> Row:
     if found is None:
         return Row(name, shape, "untouched" if rest == KEPT else "filled", None, 0, rest)
@@ -130,7 +152,10 @@ def _row(name: str, shape: tuple[int, ...], fit: str, found: tuple[str, Block] |
     overlap = size if mask is None else int(mask.sum())
     whole = block.inputs is None and block.shape == shape
     origin = fit if fit != "layerwise" else "exact" if whole else "resized"
-    return Row(name, shape, origin, source, overlap, "" if overlap == size else rest, block)
+    zeros = 0
+    if mask is not None and block.silences and rest != KEPT:
+        zeros = int(mask.flatten(1).any(1).sum()) * (size // shape[0]) - overlap
+    return Row(name, shape, origin, source, overlap, "" if overlap == size else rest, block, zeros)
 
 
 @torch.no_grad()
@@ -212,8 +237,7 @@ def _draw(
 def _check_arguments(  # noqa: PLR0913
     parameters: Mapping[str, Tensor], plan: Plan, layout: Layout, weights: Tensor, strength: float, fill: str | None
 ) -> None:
-    if not 0 <= strength <= 1:
-        raise ArgumentError(f"strength must be in [0, 1], got {strength}")
+    check_strength(strength)
     if fill not in (None, plan.fill):
         raise ArgumentError(f"fill must be the plan's {plan.fill!r}, got {fill!r}; make the plan with fill={fill!r}")
     if layout != plan.layout:

@@ -18,7 +18,7 @@ from hyperinit.errors import ArgumentError, ArtifactError, UnknownNameError
 from hyperinit.files import replacing
 
 FOLDER = Path(__file__).parent / "pretrained"
-LARGEST = 8_000_000  # bytes of one embedded file
+LARGEST = 8 * 2**20  # bytes of one embedded file, 8 MiB
 
 
 class Entry(TypedDict):
@@ -95,7 +95,7 @@ def register_embedded(path: str | Path, name: str, title: str) -> None:
 
     Raises:
         ArgumentError: if the name, the title or the place of the file is not allowed.
-        ArtifactError: if the file is missing or larger than 8 MB.
+        ArtifactError: if the file is missing or larger than 8 MiB.
     """
     path = Path(path)
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):

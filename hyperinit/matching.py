@@ -39,12 +39,19 @@ def source_layers(layout: Layout) -> list[Layer]:
 def module_layers(module: nn.Module) -> list[Layer]:
     """List the conv and linear layers of any module in the order of its registration; tied layers come once.
 
+    The projections inside of `nn.MultiheadAttention` are not among them.
+
     >>> [layer.kind for layer in module_layers(nn.Sequential(nn.Conv2d(2, 2, 1, groups=2), nn.ReLU(), nn.Linear(2, 1)))]
     ['grouped conv2d', 'linear']
     """
     names = {id(value): name for name, value in module.named_parameters()}
+    attention = {
+        id(part) for owner in module.modules() if isinstance(owner, nn.MultiheadAttention) for part in owner.modules()
+    }
     layers = []
     for part in module.modules():
+        if id(part) in attention:  # its projections are no layers of a chain
+            continue
         kind = next((name for type_, name in KINDS.items() if isinstance(part, type_)), None)
         own = {key: value for key, value in part.named_parameters(recurse=False) if id(value) in names}
         if kind is None or "weight" not in own or not own["weight"].is_floating_point():
@@ -151,6 +158,8 @@ def match_tensors(
             if key in source[a].names:
                 spec = specs[source[a].names[key]]
                 same = spec.shape == layers[b].shape and torch.equal(inputs.target, inputs.source)
-                block = Block(ends[spec.name] - spec.size, spec.shape, None if key != "weight" or same else inputs)
+                lies = None if key != "weight" or same else inputs
+                own = lies is not None and b == 0 and "conv" not in layers[b].kind
+                block = Block(ends[spec.name] - spec.size, spec.shape, lies, own)
                 blocks[name] = (spec.name, block)
     return blocks

@@ -24,6 +24,8 @@ class Row:
         overlap: number of weights of this parameter that decoded weights reach.
         rest: what its other weights get: "default draw", "kept", "normal of NAME", or "" if there are none.
         block: what is written; None if nothing decoded is.
+        zeros: number of weights that decode to zero, so that inputs which the source lacks do not disturb decoded
+            outputs; at strength s they get (1 - s) of what `rest` says.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Row:
     overlap: int
     rest: str
     block: Block | None = field(default=None, repr=False)
+    zeros: int = 0
 
     @property
     def size(self) -> int:
@@ -78,7 +81,8 @@ class Plan:
             raise PlanError(
                 f"decoded weights must reach at least {min_share:.1%} of the module's parameters, "
                 f"got {self.decoded_share:.2%}:\n\n{self}\n\n"
-                f"lower min_share=..., take a source whose network is more like this module, or pass fit='flat'"
+                f"pass min_share={math.floor(self.decoded_share * 1000) / 1000} to go on all the same, "
+                f"or take a source whose network is more like this module"
             )
 
     def __str__(self) -> str:
@@ -87,16 +91,21 @@ class Plan:
         for row in self.rows:
             shape = "x".join(map(str, row.shape)) or "scalar"
             share = f"{row.overlap / row.size:.0%}" if row.overlap else "-"
-            cells.append((row.name, shape, row.origin, row.source or "-", share, row.rest or "-"))
+            rest = [f"{row.zeros / row.size:.0%} zero"] * bool(row.zeros)
+            rest += [row.rest] * bool(row.rest and row.overlap + row.zeros < row.size)
+            cells.append((row.name, shape, row.origin, row.source or "-", share, ", ".join(rest) or "-"))
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells]
         total = sum(row.size for row in self.rows)
         filled, untouched = (
-            sum(row.size - row.overlap for row in self.rows if (row.rest == KEPT) is kept) / total
+            sum(row.size - row.overlap - row.zeros for row in self.rows if (row.rest == KEPT) is kept) / total
             for kept in (False, True)
         )
+        zeros = sum(row.zeros for row in self.rows) / total
+        beside = f"zero beside them {zeros:.1%}, " if zeros else ""
         foot = (
-            f"\ndecoded {self.decoded_share:.1%}, filled {filled:.1%}, untouched {untouched:.1%} of {total:,} weights\n"
-            f"fit: {self.fit}; strength: 1 for the source's own task, 0.25 to 0.5 for another task"
+            f"\ndecoded {self.decoded_share:.1%}, {beside}filled {filled:.1%}, untouched {untouched:.1%} "
+            f"of {total:,} weights\n"
+            f"fit: {self.fit}; strength: 1 for the source's own task, 0.5 for another task"
         )
         return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], foot])

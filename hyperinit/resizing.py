@@ -70,11 +70,19 @@ class Block:
         start: where the source tensor begins in the weight vector.
         shape: of the source tensor; (count,) for a run of the vector that is written without looking at shapes.
         inputs: where its input axis goes; None if the first axes alone decide.
+        own_inputs: whether inputs that the source lacks are the module's own data and no new neurons, as those of a
+            first linear layer are; they are filled then, and not decoded as zero.
     """
 
     start: int
     shape: tuple[int, ...]
     inputs: Inputs | None = field(default=None, compare=False)
+    own_inputs: bool = False
+
+    @property
+    def silences(self) -> bool:
+        """Whether decoded outputs get weights that decode to zero from inputs that the source lacks."""
+        return self.inputs is not None and not self.own_inputs
 
     def decode(self, weights: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
         """Cut the block out of a vector (D,) and lay it into a parameter's shape.

@@ -10,6 +10,7 @@ from hyperinit.card import FIGURES, ROWS, Card
 from hyperinit.layout import Layout
 from hyperinit.representation import HyperRepresentation
 from hyperinit.samplers import METHODS, Anchors, SamplerOptions
+from hyperinit.samplers.gan import LatentGAN
 
 ANCHORS = 20
 CONFIG = AutoencoderConfig(width=16, heads=2, feedforward=32, depth=1, latent=8)
@@ -35,6 +36,13 @@ def card():
         recommended="kde30",
         measured=figures,
     )
+
+
+def gan_state(seed):
+    """State of a generator that was never trained; small, so that it draws latents in the cube."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = LatentGAN.shapes(CONFIG.latent)
+    return {key: rounded(torch.randn(shape, generator=generator) * shape[-1] ** -0.5) for key, shape in shapes.items()}
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +71,7 @@ def tiny(_parts):
     with torch.no_grad():
         z = rounded(autoencoder.eval().encode(weights))
     anchors = Anchors(z, torch.linspace(0.97, 0.5, ANCHORS), torch.full((ANCHORS,), 3.0), weights.clone())
-    return HyperRepresentation(header, autoencoder, anchors)
+    return HyperRepresentation(header, autoencoder, anchors, {"gan": gan_state(1), "gan30": gan_state(2)})
 
 
 @pytest.fixture

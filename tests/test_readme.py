@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import hyperinit
+from hyperinit.samplers import METHODS
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -22,6 +23,18 @@ def wide():
     )  # fmt: skip
 
 
+@pytest.fixture
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    """Blocks may write to runs/ and register samplers."""
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    before = dict(METHODS)
+    yield
+    METHODS.clear()
+    METHODS.update(before)
+
+
+@pytest.mark.usefixtures("_in_a_folder_of_its_own")
 @pytest.mark.parametrize("block", [block for block in BLOCKS if ">>>" not in block])
 def test_a_block_runs(block):
     exec(block, {"hyperinit": hyperinit, "torch": torch, "model": wide()})

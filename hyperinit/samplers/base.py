@@ -5,6 +5,7 @@ Letters: N anchors, L latent size, D weights per network.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -91,3 +92,19 @@ class Sampler(Protocol):
 
     def sample(self, count: int, generator: torch.Generator | None) -> Tensor:
         """Draw `count` rows; None is torch's global generator."""
+
+
+class TrainedSampler(Sampler, Protocol):
+    """A sampler whose `fit` takes long: it runs when a hyper-representation is made; artifacts keep its state."""
+
+    @staticmethod
+    def shapes(latent: int) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the tensors of `state`, for latents of size L; an artifact must hold exactly these."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what `fit` learned."""
+        ...
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take what `state` returned, instead of `fit`."""

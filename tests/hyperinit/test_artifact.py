@@ -64,6 +64,9 @@ def test_what_was_written_is_read(tiny, artifact):
     anchors = tiny.anchors
     for name, value in zip(ANCHORS, (anchors.z, anchors.score, anchors.epoch, anchors.weights), strict=True):
         assert torch.equal(tensors.pop(name), value), name
+    for method, state in tiny.states.items():
+        for key, value in state.items():
+            assert torch.equal(tensors.pop(f"samplers.{method}.{key}"), value), key
     assert not tensors
 
 

@@ -125,6 +125,44 @@ def test_standardisation_is_saved_and_not_trained(layout):
     assert not {"mean", "std"} & dict(autoencoder.named_parameters()).keys()
 
 
+@pytest.mark.parametrize("block", ["compact", "reference"])
+@torch.no_grad()
+def test_a_variational_encoder_gives_a_mean_without_bounds_and_a_log_variance(layout, block):
+    autoencoder = make(layout, block=block, variational=True)
+    weights = 50 * torch.randn(3, layout.size, generator=gen())
+    autoencoder.encoder.log_variance.bias.fill_(-40)
+    last = autoencoder.encoder.bottleneck if block == "compact" else autoencoder.encoder.vec2neck[0]
+    last.bias.fill_(5)
+    mean, log_variance = autoencoder.posterior(weights)
+    assert torch.equal(autoencoder.encode(weights), mean)
+    assert mean.shape == log_variance.shape == (3, 8)
+    assert mean.min() > 1
+    assert log_variance.max() < -30
+    assert autoencoder.decode(mean).shape == (3, layout.size)
+
+
+def test_other_autoencoders_have_no_posterior(layout):
+    with pytest.raises(ArgumentError, match=r"^a posterior needs an autoencoder with variational=True, got False"):
+        make(layout).posterior(torch.zeros(1, layout.size))
+
+
+@pytest.mark.parametrize("block", ["compact", "reference"])
+def test_making_one_on_the_meta_device_draws_nothing(layout, block):
+    before, scale = torch.get_rng_state(), torch.ones(layout.size)
+    with torch.device("meta"):
+        found = Autoencoder(dataclasses.replace(SMALL, block=block), layout, scale, scale)
+    assert torch.equal(torch.get_rng_state(), before)
+    expected = {name: value.shape for name, value in make(layout, block=block).state_dict().items()}
+    assert {name: value.shape for name, value in found.state_dict().items()} == expected
+
+
+def test_a_config_from_before_there_were_blocks_means_the_same():
+    old = {"width": 16, "heads": 2, "feedforward": 32, "depth": 1, "latent": 8, "compression": "cls", "dropout": 0.0}
+    assert AutoencoderConfig(**old) == SMALL
+    now = (SMALL.block, SMALL.standardise, SMALL.bounded, SMALL.variational)
+    assert now == ("compact", True, True, False)
+
+
 def test_configs_are_keyword_only_and_frozen():
     with pytest.raises(TypeError):
         AutoencoderConfig(64)
@@ -147,6 +185,10 @@ def test_configs_are_keyword_only_and_frozen():
         ({"dropout": 1}, r"^dropout must lie in \[0, 1\), got 1$"),
         ({"dropout": float("nan")}, r"^dropout must lie in \[0, 1\), got nan$"),
         ({"dropout": None}, r"^dropout must lie in \[0, 1\), got None$"),
+        ({"block": "torch"}, "^block must be 'compact' or 'reference', got 'torch'$"),
+        ({"block": "reference", "width": 1, "heads": 1}, "^width must be at least 2 for block 'reference', got 1$"),
+        ({"standardise": 1}, r"^standardise, bounded and variational must be true or false, got \(1, True, False\)$"),
+        ({"variational": None}, r"must be true or false, got \(True, True, None\)$"),
     ],
 )
 def test_bad_configurations(options, message):

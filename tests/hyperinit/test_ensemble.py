@@ -2,11 +2,12 @@ import copy
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
 from hyperinit.ensemble import Ensemble
-from hyperinit.errors import ArgumentError, UnknownNameError
+from hyperinit.errors import ArgumentError, ArtifactError, UnknownNameError
 
 
 def generator(seed=0):
@@ -157,3 +158,64 @@ def test_unknown_combine_helps(members):
         Ensemble(members, combine="probs")
     with pytest.raises(UnknownNameError, match=r"^unknown combine 'logit'; did you mean 'logits'\?$"):
         Ensemble(members, combine="logit")
+
+
+@pytest.mark.parametrize("combine", ["probabilities", "logits"])
+def test_accuracy_says_what_each_member_and_all_together_reach(members, x, combine):
+    y = torch.tensor([0, 1, 2, 0, 1, 2, 0])
+    ensemble = Ensemble(members, combine=combine)
+    found = ensemble.accuracy(x, y, batch=3)
+    expected = [(member(x).argmax(1) == y).float().mean().item() for member in members]
+    assert found.members == pytest.approx(expected)
+    assert found.joint == pytest.approx((ensemble(x).argmax(1) == y).float().mean().item())
+    assert found.mean == pytest.approx(sum(expected) / 5)
+
+
+def test_accuracy_needs_one_label_for_each_input(members, x):
+    with pytest.raises(ArgumentError, match="x and y must be of one length of at least 1, got 7 and 6"):
+        Ensemble(members).accuracy(x, torch.zeros(6).long())
+
+
+def test_member_states_load_into_single_networks(members, x):
+    ensemble = Ensemble(members)
+    for state, expected in zip(ensemble.member_states(), ensemble.member_outputs(x), strict=True):
+        net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+        net.load_state_dict(state)
+        assert torch.equal(net(x), expected)
+
+
+def test_one_file_holds_all_members(members, x, tmp_path):
+    ensemble = Ensemble(members, combine="logits")
+    ensemble.save(tmp_path / "e.safetensors")
+    again = Ensemble.load(tmp_path / "e.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["e.safetensors"]
+    assert again.combine == "logits"
+    assert torch.equal(again.member_outputs(x), ensemble.member_outputs(x))
+    again.members[0][0].weight.requires_grad_()  # members are ordinary, trainable modules
+    again(x).sum().backward()
+
+
+def test_other_networks_are_loaded_by_a_factory(tmp_path):
+    ensemble = Ensemble([Constant([0.0, 1.0]), Constant([2.0, 3.0])])
+    ensemble.save(tmp_path / "e.safetensors")
+    with pytest.raises(ArgumentError, match=r"model must be given: .* does not describe the members' network"):
+        Ensemble.load(tmp_path / "e.safetensors")
+    again = Ensemble.load(tmp_path / "e.safetensors", model=lambda: Constant([9.0, 9.0]))
+    assert torch.equal(again.members[1].logits, torch.tensor([2.0, 3.0]))
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "other network", "another file"])
+def test_a_damaged_file_is_refused(members, tmp_path, damage):
+    path = tmp_path / "e.safetensors"
+    Ensemble(members).save(path)
+    factory = None
+    if damage == "missing":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-1])
+    elif damage == "other network":
+        factory = lambda: nn.Linear(4, 3)  # noqa: E731
+    else:
+        save_file({"weight": torch.zeros(2)}, path)
+    with pytest.raises(ArtifactError, match=r"e\.safetensors must be an ensemble that was saved whole, got: "):
+        Ensemble.load(path, model=factory)

@@ -12,6 +12,9 @@ SOURCES = list(hyperinit.sources())
 LEAST_ACCURACY = {"digits": 0.9, "mnist": 0.9}  # of the recommended method, before any training
 OTHERS = 0.9  # least accuracy of sources that the table above does not name
 
+OLDEST = {"kde", "kde30", "kde-marginal", "kde30-marginal", "local", "local30", "uniform", "noise", "average"}
+LIGHT = [name for name in METHODS if not name.startswith("neigh")]  # a map of all anchors takes long
+
 each_source = pytest.mark.parametrize("source", SOURCES)
 
 
@@ -24,18 +27,22 @@ def generator():
 def test_the_file_is_the_registered_one_and_small(source):
     path = hub.find(source)
     hub.verify(path)
-    assert path.stat().st_size <= 8_000_000
+    assert path.stat().st_size <= hub.LARGEST
     assert hyperinit.load(source).card.source == source
 
 
 @each_source
 def test_the_card_has_figures_for_every_method_and_for_the_zoo(source):
-    measured = hyperinit.load(source).card.measured
-    assert METHODS.keys() <= measured.keys()
+    """Sources of before the GANs have neither the figures nor the methods of the newest samplers."""
+    measured, methods = hyperinit.load(source).card.measured, hyperinit.methods(source)
+    assert measured.keys() >= OLDEST
+    if "gan" in methods:
+        assert METHODS.keys() <= measured.keys()
+        assert METHODS.keys() == methods.keys()
     assert measured.keys() - METHODS.keys() <= ROWS.keys()
     assert "zoo" in measured
     assert all(0 <= row["accuracy"] <= 1 and row["n"] >= 2 for row in measured.values())
-    assert all("before any training" in line for line in hyperinit.methods(source).values())
+    assert all("before any training" in line for name, line in methods.items() if name in measured)
 
 
 @each_source
@@ -45,9 +52,14 @@ def test_the_recommended_method_is_good_before_any_training(source):
 
 
 @each_source
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", [*LIGHT, *(pytest.param(name, marks=pytest.mark.slow) for name in METHODS.keys() - LIGHT)]
+)
 def test_every_method_draws_networks(source, method, generator):
-    weights = hyperinit.load(source).sample(2, method=method, generator=generator)
+    hr = hyperinit.load(source)
+    if method not in hr.methods():
+        pytest.skip(f"{source} holds no {method}")
+    weights = hr.sample(2, method=method, generator=generator)
     assert weights.isfinite().all()
     assert not torch.equal(*weights)
 

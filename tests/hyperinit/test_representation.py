@@ -199,3 +199,10 @@ def test_layer_stats_are_the_zoos(tiny):
         part = tiny.anchors.weights[:, place]
         assert stats[name] == pytest.approx((part.mean().item(), part.std().item()), abs=1e-6)
     assert len({std for _, std in stats.values()}) == 5
+
+
+@pytest.mark.parametrize("what", ["encode", "decode"])
+def test_nan_is_refused(tiny, what):
+    size = {"encode": 2464, "decode": 8}[what]
+    with pytest.raises(ArgumentError, match="must be finite, got NaN or infinity"):
+        getattr(tiny, what)(torch.full((1, size), float("nan")))

@@ -1,4 +1,7 @@
-"""What every sampler draws, against oracles and against what it must not do."""
+"""What every sampler draws, against oracles and against what it must not do.
+
+`neigh`, which is slow to compile, has a file of its own, and so has `gan`, which is slow to train.
+"""
 
 import inspect
 
@@ -6,7 +9,7 @@ import pytest
 import torch
 
 from hyperinit.errors import ArgumentError, UnknownNameError
-from hyperinit.samplers import METHODS, Anchors, SamplerOptions, fitted
+from hyperinit.samplers import METHODS, Anchors, SamplerOptions, fitted, gan
 from hyperinit.samplers.kde import nearest
 
 NONE = SamplerOptions(bandwidth=0.0, neighbours=3, noise=0.0)
@@ -37,7 +40,15 @@ def rows_of(drawn, originals):
 # All
 
 
-@pytest.mark.parametrize("name", METHODS)
+LIGHT = [name for name in METHODS if not name.startswith("neigh")]
+
+
+@pytest.fixture(autouse=True)
+def _gans_are_trained_for_one_epoch(monkeypatch):
+    monkeypatch.setattr(gan, "EPOCHS", 1)
+
+
+@pytest.mark.parametrize("name", LIGHT)
 def test_shape_dtype_and_space(zoo, name):
     sampler = fitted(name, zoo, SamplerOptions())
     drawn = sampler.sample(6, gen())
@@ -47,7 +58,7 @@ def test_shape_dtype_and_space(zoo, name):
     assert sampler.space == ("weight" if name in ("noise", "average") else "latent")
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", LIGHT)
 def test_the_generator_decides_everything(zoo, name):
     sampler = fitted(name, zoo, SamplerOptions())
     before = torch.get_rng_state()
@@ -58,7 +69,7 @@ def test_the_generator_decides_everything(zoo, name):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", LIGHT)
 def test_without_a_generator_the_global_seed_decides(zoo, name):
     sampler = fitted(name, zoo, SamplerOptions())
     with torch.random.fork_rng(devices=[]):
@@ -70,7 +81,7 @@ def test_without_a_generator_the_global_seed_decides(zoo, name):
     assert not torch.equal(first, second)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", LIGHT)
 def test_anchors_are_only_read(zoo, name):
     z, weights = zoo.z.clone(), zoo.weights.clone()
     fitted(name, zoo, SamplerOptions()).sample(6, gen()).add_(1)
@@ -78,7 +89,7 @@ def test_anchors_are_only_read(zoo, name):
     assert torch.equal(zoo.weights, weights)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", LIGHT)
 def test_one_anchor_is_enough(name):
     drawn = fitted(name, anchors(torch.full((1, 4), 0.5)), SamplerOptions()).sample(3, gen())
     assert drawn.shape == (3, 4)

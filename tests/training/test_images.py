@@ -10,7 +10,8 @@ import torch
 
 from hyperinit.errors import ArgumentError, DataError, UnknownNameError
 from hyperinit_training import images
-from hyperinit_training.images import MNIST_FILES, load_images
+from hyperinit_training.formats import MNIST_FILES
+from hyperinit_training.images import load_images
 
 REAL = os.environ.get("HYPERINIT_TEST_DATA")
 
@@ -117,7 +118,9 @@ def test_wrong_length(mnist, raw):
 
 def test_missing_files_are_listed_with_their_place(mnist):
     (mnist / MNIST_FILES["y_train"]).unlink()
-    with pytest.raises(DataError, match=r"get them from https://.*Missing in .*data: train-labels-idx1-ubyte.gz$"):
+    with pytest.raises(
+        DataError, match=r"--data .*data` fetches https://.*Missing in .*data: train-labels-idx1-ubyte.gz$"
+    ):
         load_images("mnist", mnist)
     with pytest.raises(DataError, match=r"mnist needs data=FOLDER with train-images.*Missing in None: "):
         load_images("mnist")
@@ -283,11 +286,19 @@ def test_npy_under_a_wrong_name(tmp_path):
 def test_missing_npz(tmp_path):
     with pytest.raises(DataError, match=r"none.npz must be a readable .* FileNotFoundError"):
         load_images("svhn", tmp_path / "none.npz")
-    with pytest.raises(DataError, match=r"svhn needs data=FILE.npz with x_train.*originals: http"):
+    with pytest.raises(
+        DataError, match=r"svhn needs data=FOLDER with train_32x32.mat, .*, or data=FILE.npz with x_train"
+    ):
         load_images("svhn", tmp_path)
 
 
 # names, splits, subsets
+
+
+def test_verify_needs_official_files(tmp_path):
+    for name, data in (("digits", None), ("mnist", write_npz(tmp_path))):
+        with pytest.raises(ArgumentError, match=r"verify needs official files, .*, got (digits|.*images.npz)$"):
+            load_images(name, data, verify=True)
 
 
 def test_unknown_names_help():

@@ -11,7 +11,7 @@ from hyperinit.errors import ZooError
 from hyperinit.nets import build
 from hyperinit_training import train_autoencoder
 from hyperinit_training.losses import ReconstructionLoss, layer_std, r2
-from hyperinit_training.train_autoencoder import Training, prepare
+from hyperinit_training.train_autoencoder import Training, kl_divergence, prepare
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_a_run_notes_its_recipe(prepared, short, tmp_path):
 def test_the_loss_falls_and_held_out_networks_are_reconstructed(autoencoder, autoencoder_folder, prepared):
     records = log(autoencoder_folder)
     assert [record["step"] for record in records] == [50, 100, 120]
-    assert set(records[0]) == {"step", "total", "reconstruction", "contrast", "train_r2", "val_r2"}
+    assert set(records[0]) == {"step", "total", "reconstruction", "contrast", "kl", "train_r2", "val_r2"}
     assert records[-1]["reconstruction"] < 0.5 * records[0]["reconstruction"]
     assert records[-1]["train_r2"] > 0.8
     weights = prepared.part("test").weights  # never looked at while training
@@ -161,6 +161,70 @@ def test_the_rate_warms_up_and_falls_to_zero(prepared, short, warmup):
     assert rates[: warmup + 1] == pytest.approx([*((i + 1) / 4 for i in range(warmup)), 1])
     assert rates[warmup:] == sorted(rates[warmup:], reverse=True)
     assert 0 < rates[-1] < 0.1
+
+
+# Variational
+
+
+def trained(recipe, zoo, steps):
+    """The training after some steps, and the losses of each."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        training = Training(recipe, zoo)
+        return training, [training.advance() for _ in range(steps)]
+
+
+@pytest.mark.parametrize("block", ["compact", "reference"])
+def test_a_large_kl_weight_pulls_latents_to_the_prior_and_none_does_not(prepared, short, block):
+    recipe = replace(short, steps=60, warmup=5, rate=1e-2, variational=True, block=block)
+    divergence = {}
+    for weight in (0.0, 100.0):
+        training, losses = trained(replace(recipe, kl_weight=weight), prepared, 60)
+        with torch.no_grad():
+            divergence[weight] = kl_divergence(*training.autoencoder.eval().posterior(training.val)).item()
+        assert all(found.total.isfinite() for found in losses)
+        rest = [found.total - weight * found.kl for found in losses[-3:]]
+        expected = [recipe.beta * found.reconstruction + (1 - recipe.beta) * found.contrast for found in losses[-3:]]
+        torch.testing.assert_close(torch.stack(rest), torch.stack(expected), rtol=1e-3, atol=1e-3)
+        if weight:
+            assert losses[-1].kl < 0.5 * losses[0].kl
+    assert divergence[100.0] < 0.02
+    assert divergence[0.0] > 10 * divergence[100.0]
+
+
+def test_the_draw_of_a_variational_training_has_the_encoders_own_spread(prepared, short, monkeypatch):
+    training = build_training(replace(short, variational=True, latent_noise=50.0, dropout=0.0), prepared)
+    seen, decode = [], training.autoencoder.decode
+    monkeypatch.setattr(training.autoencoder, "decode", lambda latents: seen.append(latents) or decode(latents))
+    for log_variance in (-60.0, 4.0):
+        with torch.no_grad():
+            training.autoencoder.encoder.log_variance.weight.zero_()
+            training.autoencoder.encoder.log_variance.bias.fill_(log_variance)
+        state, weights = training.generator.get_state(), prepared.weights[:4]
+        training.losses(weights)
+        training.generator.set_state(state)
+        training.losses(weights)
+    assert torch.equal(seen[0], seen[1])  # the training's own generator decides the draw
+    assert torch.equal(seen[2], seen[3])
+    assert (seen[2] - seen[0]).std().item() > 1  # exp(4 / 2) = 7.4
+    assert seen[0].abs().max() < 10  # latent_noise plays no part
+
+
+def test_the_divergence_is_that_of_torch():
+    generator = torch.Generator().manual_seed(0)
+    mean, log_variance = torch.randn(2, 5, 3, generator=generator)
+    normal = torch.distributions.Normal(mean, (log_variance / 2).exp())
+    expected = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).mean()
+    torch.testing.assert_close(kl_divergence(mean, log_variance), expected)
+
+
+def test_a_variational_run_of_reference_blocks_resumes(prepared, short, tmp_path, monkeypatch):
+    recipe = replace(short, steps=4, variational=True, block="reference", standardise=False)
+    whole = run(recipe, prepared, tmp_path / "whole").state_dict()
+    run(recipe, prepared, tmp_path / "killed", die_at=2, monkeypatch=monkeypatch)
+    resumed = run(recipe, prepared, tmp_path / "killed").state_dict()
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+    assert log(tmp_path / "whole")[-1]["kl"] > 0
 
 
 # Views

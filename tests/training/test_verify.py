@@ -9,7 +9,7 @@ from hyperinit_training.verify import agreement
 
 def with_card(representation, **changes):
     header = replace(representation.header, card=replace(representation.card, **changes))
-    return HyperRepresentation(header, representation.autoencoder, representation.anchors)
+    return representation.with_header(header)
 
 
 def tampered(representation, name, points):

@@ -1,17 +1,22 @@
-"""The commands of `hyperinit` that need images or a zoo: demo, verify, pretrain, zoo, train."""
+"""The commands of `hyperinit` that need images or a zoo: demo, data, verify, pretrain, zoo, train, import-reference."""
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 import hyperinit
 from hyperinit import hub
 from hyperinit.errors import ArgumentError
 from hyperinit_training.images import load_images
 from hyperinit_training.recipe import Recipe, load_recipe, recipes, scaled
+from hyperinit_training.train_autoencoder import LEAST_MODELS
+from hyperinit_training.zoo import split_models
 
 RUNS = Path("runs")
 
@@ -27,6 +32,9 @@ def pretrain(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     _check_out(arguments.out)
     recipe = _recipe(arguments)
+    train = split_models(recipe.zoo.models, torch.Generator()).count("train") * max(1, len(recipe.zoo.snapshots))
+    if train < LEAST_MODELS:
+        raise ArgumentError(f"a zoo must have at least {LEAST_MODELS} networks to train on, got {train}: more --models")
     run = arguments.run or RUNS / recipe.name
     _zoo(recipe, arguments.data, run / "zoo")
     return _train(recipe, run / "zoo", arguments.data, run / "autoencoder", arguments.out)
@@ -59,6 +67,19 @@ def train(argv: Sequence[str]) -> int:
     return _train(recipe, arguments.zoo, arguments.data, run, arguments.out)
 
 
+def data(argv: Sequence[str]) -> int:
+    """`hyperinit data`: fetch the official files of a data set, or check those that are there."""
+    from hyperinit_training.download import FILES, fetch
+
+    parser = _parser("data", "Fetch the official image files and compare them with their published digests.")
+    parser.add_argument("name", help=", ".join(FILES))
+    parser.add_argument("--data", type=Path, required=True, help="folder for image data; the files go into DATA/NAME")
+    arguments = parser.parse_args(argv)
+    for path in fetch(arguments.name, arguments.data):
+        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB, digest as published)")
+    return 0
+
+
 def verify(argv: Sequence[str]) -> int:
     """`hyperinit verify`: measure a source again and compare with its card; exit code 1 if they disagree."""
     from hyperinit_training.verify import agreement
@@ -66,11 +87,39 @@ def verify(argv: Sequence[str]) -> int:
     parser = _parser("verify", "Measure a source again on its test images and compare with its card.")
     parser.add_argument("source", help="a name that `hyperinit sources` lists, or the path of an artifact")
     parser.add_argument("--data", type=Path, help="folder of the images, or an .npz file")
-    parser.add_argument("--draws", type=int, default=50, help="networks drawn for each method")
+    parser.add_argument("--draws", type=int, default=50, help="networks drawn for each method, at least 2")
     arguments = parser.parse_args(argv)
+    if arguments.draws < 2:
+        raise ArgumentError(f"--draws must be at least 2, got {arguments.draws}: one network has no spread")
     text, agrees = agreement(hyperinit.load(arguments.source), arguments.data, arguments.draws)
     print(text)
     return 0 if agrees else 1
+
+
+def import_reference(argv: Sequence[str]) -> int:
+    """`hyperinit import-reference`: the authors' released autoencoder and a zoo folder to an artifact."""
+    from hyperinit_training.import_reference import import_reference as imported
+    from hyperinit_training.zoo import Zoo
+
+    parser = _parser("import-reference", "Turn a released autoencoder into an artifact; in half precision.")
+    parser.add_argument("folder", type=Path, help="holds config_ae.json and checkpoint_ae.pt")
+    parser.add_argument("out", type=Path, help="the artifact to write, a .safetensors file")
+    parser.add_argument("--anchors", type=Path, help="a folder that `hyperinit zoo` wrote for the same images; needed")
+    parser.add_argument("--licence", default="not stated", help="of the released weights and of the images")
+    arguments = parser.parse_args(argv)
+    if arguments.out.suffix != ".safetensors":
+        raise ArgumentError(f"OUT must end in .safetensors, got {arguments.out}")
+    if arguments.anchors is None:
+        raise ArgumentError(
+            "an artifact needs anchors, and the released ones lie in a pickled file that is never opened; make a zoo "
+            "with `hyperinit zoo` for the images of this autoencoder and give its folder with --anchors"
+        )
+    found = imported(
+        arguments.folder, Zoo.load(arguments.anchors), source=arguments.out.stem, licence=arguments.licence
+    )
+    found.save(arguments.out)
+    print(f"{found.card}\n\nwrote {arguments.out} ({arguments.out.stat().st_size / 1e6:.1f} MB)")
+    return 0
 
 
 def demo(argv: Sequence[str]) -> int:
@@ -92,8 +141,8 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_scale(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--models", type=int, help="train fewer networks than the recipe says")
-    parser.add_argument("--epochs", type=int, help="train for fewer epochs")
+    parser.add_argument("--models", type=int, help="networks to train, instead of what the recipe says")
+    parser.add_argument("--epochs", type=int, help="epochs of seeds or ancestors; a family's members keep theirs")
     parser.add_argument("--images", type=int, help="train on fewer images")
 
 
@@ -101,6 +150,8 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
     recipe = load_recipe(arguments.recipe)
     if hasattr(arguments, "models"):
         found = scaled(recipe.zoo, models=arguments.models, epochs=arguments.epochs, images=arguments.images)
+        if arguments.models and found.models != arguments.models:
+            print(f"{found.models} models, a multiple of {found.families} families")
         recipe = replace(recipe, zoo=found)
     if getattr(arguments, "steps", None) is not None:
         recipe = replace(recipe, autoencoder=replace(recipe.autoencoder, steps=arguments.steps))
@@ -108,9 +159,19 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
 
 
 def _check_out(out: Path) -> None:
-    """Refuse a name that nothing could load, before hours are spent."""
+    """Refuse a place that could not be written or a name that nothing could load, before hours are spent."""
     if out.suffix != ".safetensors":
         raise ArgumentError(f"--out must end in .safetensors, got {out}")
+    try:
+        with tempfile.TemporaryFile(dir=_existing(out.absolute().parent)):
+            pass
+    except OSError as error:
+        raise ArgumentError(f"--out must lie in a folder that can be written, got {out}: {error.strerror}") from None
+
+
+def _existing(folder: Path) -> Path:
+    """Return the nearest folder that is there already."""
+    return folder if folder.exists() else _existing(folder.parent)
 
 
 def _zoo(recipe: Recipe, data: Path | None, folder: Path, *, half: bool = False) -> None:

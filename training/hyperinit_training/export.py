@@ -80,6 +80,9 @@ def finish(
 ) -> HyperRepresentation:
     """Choose bandwidth and method by validation images; write the figures of all methods on test images into the card.
 
+    Samplers that need training are trained. A method that needs more anchors than there are is not measured, and a
+    printed line says so.
+
     The bandwidth (unless the recipe sets one) is the widest at which `kde` stays within half a point of the zoo's own
     accuracy. The recommendation is the method with the least overlap of wrong answers with training snapshots among
     those within half a point of the best accuracy. Test images decide nothing.
@@ -88,14 +91,18 @@ def finish(
     val = Yardstick.of(zoo, images.normalised("val"), activation)
     if not representation.header.samplers.bandwidth:
         representation = _with_bandwidth(representation, val, draws, seed + 1)
+    representation = representation.train_samplers()
     found = {name: val.measure(_draw(representation, name, draws, seed + 1)) for name in CANDIDATES}
     best = max(found[name]["accuracy"] for name in CANDIDATES)
     fit = [name for name in CANDIDATES if found[name]["accuracy"] >= best - MARGIN]
     recommended = min(fit, key=lambda name: found[name]["overlap"])
 
     test = Yardstick.of(zoo, images.normalised("test"), activation)
+    possible = representation.methods()
+    for name in METHODS.keys() - possible.keys():
+        print(f"{name} is not measured: it needs more than {len(representation.anchors)} training snapshots")  # noqa: T201
     measured: dict[str, dict[str, float]] = {
-        name: test.measure(_draw(representation, name, draws, seed)) for name in METHODS
+        name: test.measure(_draw(representation, name, draws, seed)) for name in possible
     }
     held_out = zoo.part("test").weights
     measured["zoo"] = test.measure(test.train)
@@ -120,8 +127,7 @@ def _with_bandwidth(representation: HyperRepresentation, val: Yardstick, draws: 
 
 def _changed(representation: HyperRepresentation, **options: float) -> HyperRepresentation:
     header = representation.header
-    header = replace(header, samplers=replace(header.samplers, **options))  # type: ignore[arg-type]
-    return HyperRepresentation(header, representation.autoencoder, representation.anchors)
+    return representation.with_header(replace(header, samplers=replace(header.samplers, **options)))  # type: ignore[arg-type]
 
 
 def _draw(representation: HyperRepresentation, method: str, draws: int, seed: int) -> Tensor:
@@ -129,5 +135,4 @@ def _draw(representation: HyperRepresentation, method: str, draws: int, seed: in
 
 
 def _with_card(representation: HyperRepresentation, **changes: Any) -> HyperRepresentation:
-    header = replace(representation.header, card=replace(representation.card, **changes))
-    return HyperRepresentation(header, representation.autoencoder, representation.anchors)
+    return representation.with_header(replace(representation.header, card=replace(representation.card, **changes)))

@@ -5,7 +5,6 @@ Letters used for array shapes: n images, C channels, H rows, W columns.
 
 from __future__ import annotations
 
-import gzip
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -19,25 +18,14 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from hyperinit.errors import ArgumentError, DataError, UnknownNameError
+from hyperinit_training import formats
+from hyperinit_training.formats import KEYS
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 SPLITS = ("train", "val", "test")
 SEED = 42  # of the split into training and validation images, as in the paper's code
 SIDE = 28  # rows and columns of the zoos' images
-
-MNIST_FILES = {
-    "x_train": "train-images-idx3-ubyte.gz",
-    "y_train": "train-labels-idx1-ubyte.gz",
-    "x_test": "t10k-images-idx3-ubyte.gz",
-    "y_test": "t10k-labels-idx1-ubyte.gz",
-}
-ORIGINALS = {
-    "mnist": "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    "svhn": "http://ufldl.stanford.edu/housenumbers/",
-    "cifar10": "https://www.cs.toronto.edu/~kriz/cifar.html",
-    "stl10": "https://cs.stanford.edu/~acoates/stl10/",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,18 +79,21 @@ class _Rule:
     prepare: Callable[[Pixels], Pixels] | None = None
 
 
-def load_images(name: str, data: str | Path | None = None) -> Images:
+def load_images(name: str, data: str | Path | None = None, *, verify: bool = False) -> Images:
     """Load a data set: validation images are split off the training images with seed 42.
 
     Args:
-        name: "digits" comes with scikit-learn. "mnist" reads the four official idx.gz files. "svhn", "cifar10",
-            "stl10" and any other name read an .npz file. The paper's preprocessing goes by the name: SVHN becomes
-            grey and is cropped to 28x28, CIFAR-10 and STL-10 are resized to 28x28, any other name is left as it is.
-        data: folder of the idx.gz files, or the folder above it; or an .npz file with x_train, y_train, x_test,
-            y_test: uint8 images (n, C, H, W), (n, H, W, C) or (n, H, W), and integer labels (n,).
+        name: "digits" comes with scikit-learn. "mnist", "svhn", "cifar10" and "stl10" read the official files, which
+            `hyperinit data NAME --data DIR` fetches, or an .npz file; any other name an .npz file. The paper's
+            preprocessing goes by the name: SVHN becomes grey and is cropped to 28x28, CIFAR-10 and STL-10 are resized
+            to 28x28, any other name is left as it is.
+        data: folder of the official files, or the folder above one called `name`; or an .npz file with x_train,
+            y_train, x_test, y_test: uint8 images (n, C, H, W), (n, H, W, C) or (n, H, W), and integer labels (n,).
+        verify: compare official files with their published digests first.
 
     Raises:
         UnknownNameError: for a name that is not known, unless `data` is an .npz file.
+        ArgumentError: if `verify` is asked of images that have no published digests.
         DataError: if files are missing, damaged, or hold something else than images and their labels.
 
     Source: split, sizes and normalisation from Schürholt et al. 2022, arXiv:2209.14733, Table 7 and released code.
@@ -112,20 +103,20 @@ def load_images(name: str, data: str | Path | None = None) -> Images:
     ((1197, 1, 28, 28), (200, 1, 28, 28), (400, 1, 28, 28))
     """
     path = None if data is None else Path(data)
-    if path is not None and path.suffix == ".npz":
-        return _split(name, _RULES.get(name, _Rule(1 / 6)), _read_npz(path))
-    if name not in _RULES:
+    is_npz = path is not None and path.suffix == ".npz"
+    if not is_npz and name not in _RULES:
         close = [f"did you mean {match!r}? " for match in get_close_matches(name, _RULES, n=1)]
         hint = "".join(close) + f"Choose from {', '.join(_RULES)}, or give data=FILE.npz."
         raise UnknownNameError(f"unknown images {name!r}; {hint}")
+    if verify and (is_npz or name == "digits"):
+        raise ArgumentError(f"verify needs official files, which have published digests, got {path or name}")
+    if path is not None and is_npz:
+        return _split(name, _RULES.get(name, _Rule(1 / 6)), _read_npz(path))
     if name == "digits":
         if path is not None:
             raise DataError(f"digits come with scikit-learn: data must be None or an .npz file, got {path}")
         return _split(name, _RULES[name], _read_digits())
-    if name != "mnist":
-        want = f"{name} needs data=FILE.npz with {', '.join(MNIST_FILES)}"
-        raise DataError(f"{want}, got {path}; originals: {ORIGINALS[name]}")
-    return _split(name, _RULES[name], _read_mnist(path))
+    return _split(name, _RULES[name], formats.read(name, path, verify=verify))
 
 
 def _split(name: str, rule: _Rule, arrays: dict[str, NDArray[np.generic]]) -> Images:
@@ -220,33 +211,7 @@ def _read_digits() -> dict[str, NDArray[np.generic]]:
 def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            return {key: file[key] for key in MNIST_FILES}
+            return {key: file[key] for key in KEYS}
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        want = f"must be a readable .npz file with {', '.join(MNIST_FILES)}"
+        want = f"must be a readable .npz file with {', '.join(KEYS)}"
         raise DataError(f"{path} {want}, got {type(error).__name__}: {error}") from None
-
-
-def _read_mnist(data: Path | None) -> dict[str, NDArray[np.generic]]:
-    folder = data / "mnist" if data is not None and (data / "mnist").is_dir() else data
-    missing = [file for file in MNIST_FILES.values() if folder is None or not (folder / file).is_file()]
-    if folder is None or missing:
-        want = f"mnist needs data=FOLDER with {', '.join(MNIST_FILES.values())}; get them from {ORIGINALS['mnist']}."
-        raise DataError(f"{want} Missing in {folder}: {', '.join(missing)}")
-    return {key: _read_idx(folder / file, dims=3 if key[0] == "x" else 1) for key, file in MNIST_FILES.items()}
-
-
-def _read_idx(path: Path, dims: int) -> NDArray[np.generic]:
-    """Read an idx file of unsigned bytes: magic number, `dims` big-endian sizes, data."""
-    try:
-        with gzip.open(path) as file:
-            raw = file.read()
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is not a whole gzip file: {type(error).__name__}: {error}") from None
-    start = 4 + 4 * dims
-    magic = raw[:4].hex()
-    if magic != f"000008{dims:02x}" or len(raw) < start:
-        raise DataError(f"{path} must be an idx file with magic number 000008{dims:02x}, got {magic or 'nothing'}")
-    shape = tuple(int(size) for size in np.frombuffer(raw, ">u4", dims, offset=4))
-    if shape[1:] != (SIDE, SIDE)[: dims - 1] or len(raw) - start != np.prod(shape, dtype=object):
-        raise DataError(f"{path} must hold {SIDE}x{SIDE} images or labels; {len(raw) - start} bytes, sizes {shape}")
-    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)

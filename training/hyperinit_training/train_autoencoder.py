@@ -7,6 +7,7 @@ Source: Schürholt et al. 2022, arXiv:2209.14733, section 2 (losses, augmentatio
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
-from hyperinit.autoencoder import Autoencoder, AutoencoderConfig
+from hyperinit.autoencoder import Autoencoder
 from hyperinit.errors import ZooError
 from hyperinit_training.align import align
 from hyperinit_training.augment import PermutationAugmentation, erase
@@ -35,11 +36,16 @@ LEAST_MODELS = 8
 
 @dataclass(frozen=True)
 class Losses:
-    """The parts of one step's loss; `total` = beta * reconstruction + (1 - beta) * contrast (paper, eq. 1)."""
+    """The parts of one step's loss.
+
+    `total` = beta * reconstruction + (1 - beta) * contrast (paper, eq. 1) + kl_weight * kl, which is 0 unless the
+    autoencoder is variational.
+    """
 
     total: Tensor
     reconstruction: Tensor
     contrast: Tensor
+    kl: Tensor
 
 
 def prepare(zoo: Zoo, recipe: AutoencoderRecipe) -> Zoo:
@@ -70,7 +76,7 @@ class Training:
         self.recipe = recipe
         self.train, self.val = zoo.part("train").weights, zoo.part("val").weights
         mean, std = layer_mean(self.train, zoo.layout), layer_std(self.train, zoo.layout)
-        self.autoencoder = Autoencoder(_config(recipe), zoo.layout, mean, std)
+        self.autoencoder = Autoencoder(recipe.config(), zoo.layout, mean, std)
         self.head = ProjectionHead(recipe.latent)
         self.loss = ReconstructionLoss(std if recipe.lwln else None)
         self.generator = torch.Generator().manual_seed(recipe.seed)
@@ -96,17 +102,24 @@ class Training:
     def losses(self, weights: Tensor) -> Losses:
         """Loss of two views each of networks (B, D)."""
         views, targets = zip(self.view(weights), self.view(weights), strict=True)
+        kl = torch.zeros(())
         # On a CPU the fused attention's backward pass takes longer than all else together at 48 short tokens.
         with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-            latents = self.autoencoder.encode(torch.cat(views))
-            noise = torch.randn(latents.shape, generator=self.generator) * self.recipe.latent_noise
+            spread: Tensor | float = self.recipe.latent_noise
+            if self.recipe.variational:
+                latents, log_variance = self.autoencoder.posterior(torch.cat(views))
+                spread, kl = (log_variance / 2).exp(), kl_divergence(latents, log_variance)
+            else:
+                latents = self.autoencoder.encode(torch.cat(views))
+            noise = torch.randn(latents.shape, generator=self.generator) * spread
             output = self.autoencoder.decode(latents + noise)
         reconstruction = self.loss(output, torch.cat(targets))
+        penalty = self.recipe.kl_weight * kl
         if self.recipe.beta == 1:
-            return Losses(reconstruction, reconstruction, torch.zeros(()))
+            return Losses(reconstruction + penalty, reconstruction, torch.zeros(()), kl)
         first, second = latents.chunk(2)
         contrast = nt_xent(self.head(first), self.head(second))
-        return Losses(combined(reconstruction, contrast, self.recipe.beta), reconstruction, contrast)
+        return Losses(combined(reconstruction, contrast, self.recipe.beta) + penalty, reconstruction, contrast, kl)
 
     def view(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """One augmented view of networks (B, D) and what it has to reconstruct, both (B, D)."""
@@ -140,7 +153,7 @@ class Training:
             tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
         tensors["random.generator"] = self.generator.get_state()
         tensors["random.global"] = torch.get_rng_state()
-        write_tensors(path, tensors, {"step": str(self.step), "recipe": str(asdict(self.recipe))})
+        write_tensors(path, tensors, {"step": str(self.step), **self.identity()})
 
     def resume(self, path: Path) -> None:
         """Continue from a checkpoint of `save`.
@@ -150,21 +163,28 @@ class Training:
         """
         try:
             tensors, metadata = load_file(path), _metadata(path)
-            if metadata["recipe"] != str(asdict(self.recipe)):
-                raise ValueError("it was written for another recipe")
+            found, ours = {key: metadata[key] for key in ("recipe", "zoo")}, self.identity()
+            for key in ("recipe", "zoo"):
+                if found[key] != ours[key]:
+                    raise ValueError(f"it was written for another {key}")
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, value in _prefixed(tensors, "optimizer.").items():
+                index, _, name = key.partition(".")
+                state.setdefault(int(index), {})[name] = value
             self.autoencoder.load_state_dict(_prefixed(tensors, "autoencoder."))
             self.head.load_state_dict(_prefixed(tensors, "head."))
-        except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            groups = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+            self.generator.set_state(tensors["random.generator"])
+            torch.set_rng_state(tensors["random.global"])
+            self.step = int(metadata["step"])
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ZooError(f"cannot resume from {path}: {error}; delete it to start again") from None
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in _prefixed(tensors, "optimizer.").items():
-            index, _, name = key.partition(".")
-            state.setdefault(int(index), {})[name] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        self.generator.set_state(tensors["random.generator"])
-        torch.set_rng_state(tensors["random.global"])
-        self.step = int(metadata["step"])
+
+    def identity(self) -> dict[str, str]:
+        """What a checkpoint must have been written for: the recipe, and the training networks (as a digest)."""
+        weights = self.train.contiguous().view(torch.uint8).numpy().data
+        return {"recipe": str(asdict(self.recipe)), "zoo": hashlib.sha256(weights).hexdigest()}
 
 
 def train_autoencoder(recipe: AutoencoderRecipe, zoo: Zoo, folder: Path) -> Autoencoder:
@@ -200,8 +220,19 @@ def train_autoencoder(recipe: AutoencoderRecipe, zoo: Zoo, folder: Path) -> Auto
     return training.autoencoder.eval()
 
 
-def _config(recipe: AutoencoderRecipe) -> AutoencoderConfig:
-    return AutoencoderConfig(**{key: getattr(recipe, key) for key in AutoencoderConfig.__annotations__})
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Return the divergence of Gaussians from N(0, 1) per latent coordinate: the mean of KL / L over the batch.
+
+    Args:
+        mean: of every coordinate, (B, L).
+        log_variance: of every coordinate, (B, L).
+
+    Source: Kingma and Welling 2014, arXiv:1312.6114, Appendix B.
+
+    >>> kl_divergence(torch.tensor([[0.0, 2.0]]), torch.zeros(1, 2))
+    tensor(1.)
+    """
+    return (mean.square() + log_variance.exp() - 1 - log_variance).mean() / 2
 
 
 def _warm_cosine(step: int, warmup: int, steps: int) -> float:
@@ -219,4 +250,4 @@ def _metadata(path: Path) -> dict[str, str]:
     from safetensors import safe_open
 
     with safe_open(path, "pt") as file:
-        return dict(file.metadata())
+        return dict(file.metadata() or {})

@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from hyperinit.errors import ArgumentError
+from hyperinit.errors import ArgumentError, ZooError
 from hyperinit.layout import Layout
 from hyperinit.nets import cnn, describe
 from hyperinit_training import compiled_cnn
@@ -174,10 +175,17 @@ def _blocks(
                 if start in todo:
                     write_tensors(path, _block(recipe, layout, data, models, ancestors[start].result(), pool))
                 bar.update(len(models))
-                yield load_file(path)
+                yield _read(path)
         except BaseException:
             pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the models in training, not for all that queue
             raise
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ZooError(f"{path} is damaged ({error}); delete it, and its networks will be trained again") from None
 
 
 def _ancestor(recipe: ZooRecipe, layout: Layout, data: ImageSet, family: int) -> Floats | None:

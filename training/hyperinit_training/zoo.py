@@ -121,8 +121,15 @@ class Zoo:
                 f"a zoo folder must hold zoo.json and weights.safetensors, {folder} lacks {' and '.join(missing)}"
             ) from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, LayoutError) as error:
-            raise ZooError(f"{folder} is not a readable zoo: {type(error).__name__}: {error}") from None
-        return cls(layout, weights, snapshots, head.pop("architecture", None), head)
+            raise ZooError(
+                f"{folder} is not a readable zoo: {type(error).__name__}: {error}; train it again, or copy it again"
+            ) from None
+        try:
+            return cls(layout, weights, snapshots, head.pop("architecture", None), head)
+        except ZooError as error:
+            raise ZooError(
+                f"{folder}: {error}. Train the zoo again, or copy it again from where it was whole"
+            ) from None
 
 
 def split_models(models: int, generator: torch.Generator) -> list[str]:

@@ -1,0 +1,145 @@
+"""The table of methods, and how a name becomes a sampler. A name in "30" means the best 30 % of the anchors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import cast
+
+from torch import Tensor
+
+from hyperinit.errors import ArgumentError, UnknownNameError
+from hyperinit.samplers.base import Anchors, Sampler, SamplerOptions, TrainedSampler
+from hyperinit.samplers.baselines import Average, Noise, Uniform
+from hyperinit.samplers.counterfactual import Counterfactual
+from hyperinit.samplers.gan import LatentGAN
+from hyperinit.samplers.kde import JointKDE, LocalKDE, MarginalKDE
+from hyperinit.samplers.neigh import Neighbourhood
+
+SPACES = ("latent", "weight")
+SHARE = 0.3  # of the anchors, for the names in "30"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A named way to draw networks: a sampler, the share of anchors it is fitted to, and one line about it."""
+
+    sampler: type[Sampler]
+    share: float
+    title: str
+
+
+_JOINT = "an anchor plus Gaussian noise in the latent space"
+_MARGINAL = "every latent dimension drawn independently (the paper's text)"
+_LOCAL = "every latent dimension drawn from an anchor's nearest anchors"
+_NEIGH = "uniform in a three-dimensional map of the anchors (UMAP), taken back to latents"
+_GAN = "a small GAN over the latents, stored in the artifact"
+_BEST = ", fitted to the best 30 % of the zoo"
+METHODS: dict[str, Method] = {
+    "kde": Method(JointKDE, 1.0, _JOINT),
+    "kde30": Method(JointKDE, SHARE, _JOINT + _BEST),
+    "kde-marginal": Method(MarginalKDE, 1.0, _MARGINAL),
+    "kde30-marginal": Method(MarginalKDE, SHARE, _MARGINAL + _BEST),
+    "local": Method(LocalKDE, 1.0, _LOCAL),
+    "local30": Method(LocalKDE, SHARE, _LOCAL + _BEST),
+    "neigh": Method(Neighbourhood, 1.0, _NEIGH),
+    "neigh30": Method(Neighbourhood, SHARE, _NEIGH + _BEST),
+    "gan": Method(LatentGAN, 1.0, _GAN),
+    "gan30": Method(LatentGAN, SHARE, _GAN + _BEST),
+    "uniform": Method(Uniform, 1.0, "uniform in the latent cube (baseline, near chance)"),
+    "counterfactual": Method(Counterfactual, 1.0, "where the anchors are least dense (baseline, near chance)"),
+    "noise": Method(Noise, 1.0, "a training snapshot plus noise on its weights (baseline)"),
+    "average": Method(Average, 1.0, "the mean of neighbouring training snapshots (baseline)"),
+}
+
+
+def find(name: str) -> Method:
+    """Return the method of that name.
+
+    Raises:
+        UnknownNameError: with the nearest names, if there is no such method.
+    """
+    if name not in METHODS:
+        near = get_close_matches(str(name), METHODS, n=3, cutoff=0.4)
+        raise UnknownNameError(f"unknown method {name!r}; did you mean {' or '.join(near or METHODS)}?")
+    return METHODS[name]
+
+
+def fitted(name: str, anchors: Anchors, options: SamplerOptions) -> Sampler:
+    """Return the sampler of method `name`, fitted to its share of the anchors.
+
+    Raises:
+        UnknownNameError: if there is no such method.
+        ArgumentError: if there are too few anchors for it.
+    """
+    method = find(name)
+    sampler = method.sampler(options)
+    sampler.fit(anchors.best(method.share) if method.share < 1 else anchors)
+    return sampler
+
+
+def trained(name: str) -> type[TrainedSampler] | None:
+    """Return the class of a method whose samplers are trained and stored in artifacts; None for the others."""
+    sampler = find(name).sampler
+    whole = all(hasattr(sampler, part) for part in ("shapes", "state", "load"))
+    return cast(type[TrainedSampler], sampler) if whole else None
+
+
+def restored(name: str, state: Mapping[str, Tensor], options: SamplerOptions) -> Sampler:
+    """Return the trained sampler of method `name` from its stored state."""
+    kind = trained(name)
+    if kind is None:
+        raise ArgumentError(f"method must be one whose sampler is trained, got {name!r}")
+    sampler = kind(options)
+    sampler.load(state)
+    return sampler
+
+
+def enough(name: str, anchors: Anchors) -> bool:
+    """Say whether there are as many anchors as the method's sampler needs."""
+    method = find(name)
+    kept = len(anchors.best(method.share)) if method.share < 1 else len(anchors)
+    return kept >= int(getattr(method.sampler, "least", 1))
+
+
+def register_sampler(name: str, sampler_class: type[Sampler], *, title: str, replace: bool = False) -> None:
+    """Make a sampler of your own a method, for every hyper-representation in this process.
+
+    It is offered under `name`, and under `name` + "30" fitted to the best 30 % of the anchors.
+
+    Args:
+        name: small letters, digits and hyphens; not one that ends in 30.
+        sampler_class: makes samplers with `fit(anchors)` and `sample(count, generator)`, see
+            `hyperinit.samplers.Sampler`; its `space` is "latent" if it draws latents (count, L) and "weight" if it
+            draws weight vectors (count, D).
+        title: one line about it, for `hyperinit.methods`.
+        replace: whether a method of that name may be replaced.
+
+    Raises:
+        ArgumentError: if the name is taken or malformed, or the class is no sampler.
+
+    >>> class Centre:
+    ...     space = "latent"
+    ...     def __init__(self, options): pass
+    ...     def fit(self, anchors): self.mean = anchors.z.mean(0)
+    ...     def sample(self, count, generator): return self.mean.expand(count, -1)
+    >>> register_sampler("centre", Centre, title="the mean of the anchors")
+    >>> [METHODS.pop(name).title for name in ("centre", "centre30")]
+    ['the mean of the anchors', 'the mean of the anchors, fitted to the best 30 % of the zoo']
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9-]+", name) or name.endswith("30"):
+        raise ArgumentError(f"name must consist of a-z, 0-9 and - and not end in 30, got {name!r}")
+    taken = [known for known in (name, name + "30") if known in METHODS]
+    if taken and not replace:
+        raise ArgumentError(f"name must be new, got {name!r} and there is {taken[0]!r}; take another or replace=True")
+    missing = [part for part in ("fit", "sample") if not callable(getattr(sampler_class, part, None))]
+    if not isinstance(sampler_class, type) or missing:
+        lack = f" without {' and '.join(missing)}" if missing else ""
+        raise ArgumentError(f"sampler_class must be a class with fit and sample, got {sampler_class!r}{lack}")
+    space = getattr(sampler_class, "space", None)
+    if space not in SPACES:
+        raise ArgumentError(f"sampler_class must have a space of {' or '.join(SPACES)}, got {space!r}")
+    METHODS[name] = Method(sampler_class, 1.0, title)
+    METHODS[name + "30"] = Method(sampler_class, SHARE, title + _BEST)

@@ -1,0 +1,93 @@
+"""The networks of the paper's Table 4: other architectures of about the zoo CNN's size, for grey 28x28 images.
+
+    hyperinit.init_(table4.ResCNN(), "mnist", fit="layerwise")  # the CNN's five layers exactly; the skips are filled
+    hyperinit.init_(table4.FourConv(), "mnist", fit="flat")  # the whole vector, in the order of the parameters
+
+All give logits of 10 classes. How the paper's vector was laid over the 4-conv networks is not published; they have
+2,464 parameters like the CNN, so they are filled in order here. Parameters start as PyTorch draws them.
+
+Letters used for tensor shapes: n images.
+
+Source: Schürholt et al. 2022, arXiv:2209.14733, Table 4; sizes and places of the skips from the released code.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+
+class ResCNN(nn.Module):
+    """ "3-conv + res-skip": the zoo's CNN with a skip around each convolution; 2,464 + 98 parameters.
+
+    A skip is a max pooling and a 1x1 convolution of what goes into the block, added after the block's activation. The
+    skips are registered last, so that the first 2,464 parameters are those of the CNN, in its order.
+
+    >>> sum(p.numel() for p in ResCNN().parameters())
+    2562
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([
+            nn.Sequential(nn.Conv2d(1, 8, 5), nn.MaxPool2d(2), nn.Tanh()),
+            nn.Sequential(nn.Conv2d(8, 6, 5), nn.MaxPool2d(2), nn.Tanh()),
+            nn.Sequential(nn.Conv2d(6, 4, 2), nn.Tanh()),
+        ])  # fmt: skip
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(36, 20), nn.Tanh(), nn.Linear(20, 10))
+        pools = [nn.MaxPool2d(5, 2), nn.MaxPool2d(5, 2), nn.MaxPool2d(2, 1)]
+        widths = pairwise((1, 8, 6, 4))
+        self.skips = nn.ModuleList(
+            nn.Sequential(pool, nn.Conv2d(before, after, 1))
+            for pool, (before, after) in zip(pools, widths, strict=True)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (n, 10) of images (n, 1, 28, 28)."""
+        for block, skip in zip(self.blocks, self.skips, strict=True):
+            x = block(x) + skip(x)
+        logits: Tensor = self.head(x)
+        return logits
+
+
+class FourConv(nn.Module):
+    """ "4-conv": one more, smaller convolution than the zoo's CNN; 2,464 parameters.
+
+    >>> sum(p.numel() for p in FourConv().parameters())
+    2464
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 8, 5), nn.MaxPool2d(2), nn.Tanh())
+        self.second = nn.Sequential(nn.Conv2d(8, 4, 5, bias=False), nn.Tanh())
+        self.rest = nn.Sequential(
+            nn.Conv2d(4, 6, 4, bias=False), nn.Tanh(),
+            nn.Conv2d(6, 4, 3, bias=False), nn.Tanh(),
+        )  # fmt: skip
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(36, 18), nn.Tanh(), nn.Linear(18, 10))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (n, 10) of images (n, 1, 28, 28)."""
+        logits: Tensor = self.head(self.features(self.second(self.stem(x))))
+        return logits
+
+    def features(self, x: Tensor) -> Tensor:
+        """Last feature maps (n, 4, 3, 3) from those of the second convolution, (n, 4, 8, 8)."""
+        maps: Tensor = self.rest(x)
+        return maps
+
+
+class FourConvSkip(FourConv):
+    """ "4-conv + identity skip": the second convolution's maps are added to the fourth's; 2,464 parameters.
+
+    They lose a border of one pixel and every second row and column on the way, and gain no parameter.
+
+    >>> sum(p.numel() for p in FourConvSkip().parameters())
+    2464
+    """
+
+    def features(self, x: Tensor) -> Tensor:
+        """Last feature maps (n, 4, 3, 3) from those of the second convolution, (n, 4, 8, 8), with the skip."""
+        return super().features(x) + x[:, :, 1:-1:2, 1:-1:2]
