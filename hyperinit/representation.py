@@ -171,8 +171,6 @@ class HyperRepresentation:
         count = len(weights)
         if count < FEWEST:
             raise ArgumentError(f"weights must hold at least {FEWEST} networks to condition on, got {count}")
-        if not weights.isfinite().all():
-            raise ArgumentError("weights must be finite, they are not; leave out networks that diverged")
         _check_column("scores", scores, count, 1.0)
         epochs = torch.zeros(count) if epochs is None else epochs
         _check_column("epochs", epochs, count, float("inf"))
@@ -243,7 +241,7 @@ def _check(name: str, vectors: Tensor, size: int) -> None:
     if vectors.ndim != 2 or vectors.shape[1] != size or not len(vectors):
         raise ArgumentError(f"{name} must have shape (N, {size}) with N >= 1, got {tuple(vectors.shape)}")
     if not vectors.isfinite().all():
-        raise ArgumentError(f"{name} must be finite, got NaN or infinity")
+        raise ArgumentError(f"{name} must be finite, got NaN or infinity; leave those out")
     if not vectors.is_floating_point():
         raise ArgumentError(f"{name} must hold floating point numbers, got {vectors.dtype}")
 

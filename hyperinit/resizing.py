@@ -77,7 +77,7 @@ class Block:
     start: int
     shape: tuple[int, ...]
     inputs: Inputs | None = field(default=None, compare=False)
-    own_inputs: bool = False
+    own_inputs: bool = field(default=False, repr=False)
 
     @property
     def silences(self) -> bool:

@@ -1,6 +1,5 @@
 """The public functions: what decides the weights, what is kept, and that a failure changes nothing."""
 
-import dataclasses
 import os
 import shutil
 
@@ -339,60 +338,3 @@ def test_the_default_source_is_one_constant():
     for function in functions:
         defaults = function.__wrapped__.__defaults__ if hasattr(function, "__wrapped__") else function.__defaults__
         assert defaults[-1] == api.DEFAULT_SOURCE
-
-
-@pytest.mark.parametrize("share", [-0.1, 1.1])
-def test_the_share_must_be_one(artifact, share):
-    with pytest.raises(ArgumentError, match=rf"min_share must be in \[0, 1\], got {share}"):
-        hyperinit.init_(hyperinit.nets.cnn(), artifact, min_share=share)
-
-
-@pytest.mark.parametrize("n", [0, 2.0])
-def test_an_ensemble_has_a_member(artifact, n):
-    with pytest.raises(ArgumentError, match=f"n must be an integer of at least 1, got {n}"):
-        hyperinit.ensemble(n, artifact)
-
-
-def test_a_replaced_file_is_read_again_whatever_its_time(artifact, tiny):
-    first = hyperinit.load(artifact)
-    before = artifact.stat()
-    card = dataclasses.replace(tiny.card, title="another title of another length")
-    header = dataclasses.replace(tiny.header, card=card)
-    HyperRepresentation(header, tiny.autoencoder, tiny.anchors).save(artifact)
-    os.utime(artifact, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert hyperinit.load(artifact) is not first
-    assert hyperinit.load(artifact) is hyperinit.load(artifact)
-
-
-def test_wrong_types_are_told_apart(artifact):
-    net = cnn()
-    for call, message in [
-        (lambda: hyperinit.init_("net", artifact), "model must be a module, got str"),
-        (lambda: hyperinit.plan(None, artifact), "model must be a module, got NoneType"),
-        (lambda: hyperinit.init_(net, None), "source must be a name or a path, got None"),
-        (lambda: hyperinit.init_(net, artifact, strength="0.5"), r"strength must be in \[0, 1\], got '0.5'"),
-        (lambda: hyperinit.init_(net, artifact, generator=5), "generator must be a torch.Generator or None, got int"),
-        (lambda: hyperinit.ensemble(2, artifact, model=net), "model must make a member when called"),
-        (lambda: hyperinit.ensemble(2, artifact, model=lambda: 5), "model must be a module, got int"),
-        (lambda: hyperinit.ensemble(2, artifact, model=lambda: net), "members must not share parameters"),
-    ]:
-        with pytest.raises(ArgumentError, match=message):
-            call()
-
-
-def test_a_bad_strength_does_not_move_the_generator(artifact):
-    generator = torch.Generator().manual_seed(0)
-    before = generator.get_state()
-    with pytest.raises(ArgumentError, match="strength"):
-        hyperinit.init_(cnn(), artifact, strength=9, generator=generator)
-    assert torch.equal(generator.get_state(), before)
-
-
-def test_an_ensemble_of_the_own_network_takes_the_strength(artifact):
-    full, none = (
-        hyperinit.ensemble(2, artifact, strength=strength, generator=torch.Generator().manual_seed(0))
-        for strength in (1.0, 0.0)
-    )
-    assert not torch.equal(full.members[0][0].weight, none.members[0][0].weight)
-    with pytest.raises(UnknownNameError, match="unknown fit"):
-        hyperinit.ensemble(2, artifact, fit="nope")

@@ -31,7 +31,7 @@ def test_the_text_names_every_fact(card):
         "citation     nobody",
         "images       1 x 28 x 28, normalised with mean [0.5] and std [0.25]",
         "zoo          25 networks on 100 images of noise, 20 of them anchors; made 2024-01-01",
-        "recommended  kde30; strength 1 for this task, 0.25 to 0.5 for another",
+        "recommended  kde30; strength 1 for this task, 0.5 for another",
     ):
         assert line in text.splitlines()
     assert text.endswith(LEGEND)

@@ -10,7 +10,6 @@ from safetensors.torch import load_file
 import hyperinit
 from hyperinit import nets
 from hyperinit.errors import ArgumentError, UnknownNameError
-from hyperinit.representation import HyperRepresentation
 from hyperinit_training import cli, compiled_cnn
 from hyperinit_training.zoo import Zoo
 
@@ -146,7 +145,7 @@ def test_verify_tells_by_its_exit_code(finished, digits_file, tmp_path, capsys):
     measured = {name: dict(row) for name, row in finished.card.measured.items()}
     measured["zoo"]["accuracy"] -= 0.05
     header = replace(finished.header, card=replace(finished.card, measured=measured))
-    HyperRepresentation(header, finished.autoencoder, finished.anchors).save(tmp_path / "tiny.safetensors")
+    finished.with_header(header).save(tmp_path / "tiny.safetensors")
     assert cli.verify(command) == 1
     assert "DIFFERS" in capsys.readouterr().out
 

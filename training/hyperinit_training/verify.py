@@ -9,7 +9,6 @@ import torch
 from hyperinit.card import Card, table
 from hyperinit.errors import ArtifactError, LayoutError
 from hyperinit.representation import HyperRepresentation
-from hyperinit.samplers import METHODS
 from hyperinit_training.export import Yardstick
 from hyperinit_training.images import load_images
 
@@ -39,7 +38,7 @@ def agreement(representation: HyperRepresentation, data: Path | None, draws: int
     test = Yardstick.on(snapshots, images.normalised("test"), activation)
     generator = torch.Generator().manual_seed(20_000)
     found = {"zoo": test.measure(snapshots)}
-    for name in (name for name in METHODS if name in card.measured):  # an older card may lack the newest methods
+    for name in (name for name in representation.methods() if name in card.measured):  # cards may lack newer ones
         found[name] = test.measure(representation.sample(draws, method=name, generator=generator))
     lines, agrees = [], True
     for name, row in found.items():
