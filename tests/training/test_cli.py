@@ -161,3 +161,21 @@ def test_every_command_explains_itself(name, capsys):
     with pytest.raises(SystemExit, match="0"):
         getattr(cli, name)(["--help"])
     assert capsys.readouterr().out.startswith(f"usage: hyperinit {name}")
+
+
+def test_too_few_networks_are_refused_before_any_is_trained(workplace, common, no_training):
+    no_training()
+    with pytest.raises(ArgumentError, match=r"at least 8 networks to train on, got \d: more --models$"):
+        cli.pretrain([*common, "--models", "3", "--out", "mine.safetensors"])
+
+
+def test_one_draw_is_not_enough_to_verify():
+    with pytest.raises(ArgumentError, match="--draws must be at least 2, got 1"):
+        cli.verify(["digits", "--draws", "1"])
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_trained(workplace, common, no_training):
+    no_training()
+    (workplace / "file").write_text("")
+    with pytest.raises(ArgumentError, match="--out must lie in a folder that can be written, got"):
+        cli.pretrain([*common, "--out", "file/mine.safetensors"])

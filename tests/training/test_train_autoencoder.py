@@ -88,6 +88,14 @@ def test_another_seed_gives_other_weights(prepared, short, tmp_path):
     assert not torch.equal(a.encoder.positions, b.encoder.positions)
 
 
+def test_a_checkpoint_of_another_zoo_is_refused(prepared, short, tmp_path):
+    """Its standardisation and its memory would be those of networks that are not there."""
+    run(short, prepared, tmp_path)
+    message = r"checkpoint.safetensors: it was written for another zoo; delete it to start again$"
+    with pytest.raises(ZooError, match=message):
+        run(short, replace(prepared, weights=prepared.weights * 3), tmp_path)
+
+
 def test_a_checkpoint_of_another_recipe_is_refused(prepared, short, tmp_path):
     run(short, prepared, tmp_path)
     message = r"cannot resume from .*checkpoint.safetensors: it was written for another recipe; delete it to start"
