@@ -58,12 +58,11 @@ def test_the_recommended_method_is_good_before_any_training(source):
 
 @each_source
 @pytest.mark.parametrize(
-    "method", [*LIGHT, *(pytest.param(name, marks=pytest.mark.slow) for name in METHODS.keys() - LIGHT)]
+    "method", [*LIGHT, *(pytest.param(name, marks=pytest.mark.slow) for name in METHODS if name not in LIGHT)]
 )
 def test_every_method_draws_networks(source, method, generator):
     hr = hyperinit.load(source)
-    if method not in hr.methods():
-        pytest.skip(f"{source} holds no {method}")
+    assert method in hr.methods()
     weights = hr.sample(2, method=method, generator=generator)
     assert weights.isfinite().all()
     assert not torch.equal(*weights)

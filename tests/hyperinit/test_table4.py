@@ -79,8 +79,6 @@ def test_the_rescnn_gets_the_five_layers_of_the_cnn_and_its_own_skips(embedded, 
 
 @each
 def test_the_shipped_digits_work_in_each(net, size):
-    if "digits" not in hyperinit.sources():
-        pytest.skip("this installation embeds no digits")
     assert hyperinit.plan(net(), "digits").decoded_share > 0.5
     made = hyperinit.init_(net(), "digits", generator=torch.Generator().manual_seed(0))
     assert made(images()).isfinite().all()

@@ -112,6 +112,7 @@ def _read_mat(path: Path) -> tuple[Array, Array]:
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
+    # What scipy raises on cut or altered files, each seen in a trial with damaged ones.
     damage = (OSError, EOFError, ValueError, TypeError, LookupError, NotImplementedError, MemoryError, zlib.error)
     try:
         found = loadmat(path, variable_names=["X", "y"])
