@@ -7,6 +7,7 @@ import sys
 
 NAMES = {
     "in-dataset": "accuracy of a source on its own task before and after an epoch of training, and of ensembles",
+    "full-schedule": "a source's own task to the end, from PyTorch's default, from init_, and at strength 0.5",
     "transfer": "a source as the start of training on another data set, against PyTorch's default",
     "resize-rules": "how tensors are resized, against the plain leading block",
     "latency": "what init_, ensemble and the import cost",
@@ -16,7 +17,7 @@ NAMES = {
 def main(argv: list[str]) -> int:
     """Run one measurement."""
     if not argv or argv[0] not in NAMES:
-        print("python -m benchmarks NAME\n" + "\n".join(f"  {name:12} {title}" for name, title in NAMES.items()))
+        print("python -m benchmarks NAME\n" + "\n".join(f"  {name:13} {title}" for name, title in NAMES.items()))
         return 0 if argv[:1] in ([], ["--help"], ["-h"]) else 2
     module = importlib.import_module(f"benchmarks.{argv[0].replace('-', '_')}")
     module.main(argv[1:])

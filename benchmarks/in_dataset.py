@@ -15,14 +15,9 @@ from torch import Tensor, nn
 
 import hyperinit
 from benchmarks.results import save, summary
-from hyperinit_training import compiled_cnn
 from hyperinit_training.export import Yardstick
 from hyperinit_training.finetune import accuracy, fit
 from hyperinit_training.images import load_images
-from hyperinit_training.measure import Data
-from hyperinit_training.recipe import ZooRecipe
-from hyperinit_training.train_zoo import accuracy as compiled_accuracy
-from hyperinit_training.train_zoo import initial_weights, schedule
 
 RATES, BATCH = (1e-3, 3e-3), 64  # one epoch of Adam at its default rate, and at one that suits short training
 
@@ -48,7 +43,6 @@ def main(argv: list[str]) -> None:
         **{
             f"one epoch at {rate:g}": _one_epoch(arguments.source, rate, arguments.seeds, train, test) for rate in RATES
         },
-        "full schedule": _full_schedule(hr, arguments.seeds, images.normalised("train"), images.normalised("test")),
         "ensemble of 15": _ensembles(arguments.source, arguments.ensembles, test),
     }
     config = {
@@ -88,27 +82,6 @@ def _one_epoch(
     return {start: summary(values) for start, values in starts.items()}
 
 
-def _full_schedule(hr: hyperinit.HyperRepresentation, seeds: int, train: Data, test: Data) -> dict[str, Any]:
-    """As many epochs as the zoo's networks had, the rate falling to zero; compiled, as zoos are."""
-    made = hr.card.zoo["recipe"]
-    epochs = made["epochs"] + (made["branch_epochs"] if made["families"] else 0)
-    recipe = ZooRecipe(
-        images=made["images"], models=1, activation=made["activation"], batch=made["batch"], rate=made["rate"],
-        decay=made["decay"], epochs=epochs, schedule="linear",
-    )  # fmt: skip
-    starts: dict[str, list[float]] = {"default": [], "init_": []}
-    for seed in range(seeds):
-        for start, values in starts.items():
-            generator = torch.Generator().manual_seed(seed)
-            first = initial_weights("default", hr.layout, generator)
-            if start == "init_":
-                first = hr.sample(1, generator=generator)[0]
-            order = schedule(recipe, len(train[1]), torch.Generator().manual_seed(seed))
-            trained, _ = compiled_cnn.train(first.numpy(), *train, order)
-            values.append(float(compiled_accuracy(trained, test, recipe.activation)[-1]))
-    return {"epochs": epochs, **{start: summary(values) for start, values in starts.items()}}
-
-
 def _ensembles(source: str, count: int, test: tuple[Tensor, ...]) -> dict[str, Any]:
     joint, members, best = [], [], []
     for seed in range(count):
@@ -132,7 +105,7 @@ def _report(results: dict[str, Any]) -> str:
         f"{name:20} {row['accuracy']:.2%} +- {row['std']:.2%}  overlap {row['overlap']:.2f}"
         for name, row in results["methods"].items()
     ]
-    for part in (*map(_epoch, RATES), "full schedule", "ensemble of 15"):
+    for part in (*map(_epoch, RATES), "ensemble of 15"):
         rows = {key: row for key, row in results[part].items() if isinstance(row, dict)}
         lines += [f"{part}, {key}: {row['mean']:.2%} +- {row['std']:.2%}" for key, row in rows.items()]
     return "\n".join([*lines, f"recommended: {results['recommended']}"])

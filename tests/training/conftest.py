@@ -10,10 +10,11 @@ from hyperinit.layout import Layout
 from hyperinit.nets import cnn
 from hyperinit_training.export import assemble, finish
 from hyperinit_training.images import load_images
-from hyperinit_training.recipe import AutoencoderRecipe, Recipe, ZooRecipe
+from hyperinit_training.recipe import AutoencoderRecipe, Recipe
 from hyperinit_training.train_autoencoder import prepare, train_autoencoder
 from hyperinit_training.train_zoo import train_zoo
 from hyperinit_training.zoo import Zoo
+from hyperinit_training.zoo_recipe import ZooRecipe
 
 
 @pytest.fixture(scope="session")

@@ -179,3 +179,12 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_trained(wo
     (workplace / "file").write_text("")
     with pytest.raises(ArgumentError, match="--out must lie in a folder that can be written, got"):
         cli.pretrain([*common, "--out", "file/mine.safetensors"])
+
+
+@pytest.mark.parametrize("command", ["pretrain", "train"])
+def test_networks_of_several_activations_make_no_artifact(tmp_path, command):
+    out = ["--out", str(tmp_path / "mixed.safetensors")]
+    zoo = ["--zoo", str(tmp_path)] if command == "train" else []
+    with pytest.raises(ArgumentError, match=r"must have one activation, those of svhn-zoo2 have tanh, relu, gelu, sig"):
+        getattr(cli, command)(["--recipe", "svhn-zoo2", *zoo, *out])
+    assert not list(tmp_path.iterdir())

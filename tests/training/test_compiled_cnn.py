@@ -41,20 +41,55 @@ def data(channels=1, count=300):
     return images.numpy(), torch.randint(10, (count,), generator=gen(2)).numpy()
 
 
-def schedule(steps, batch, seed=3, **options):
-    order = torch.randint(300, (steps, batch), generator=gen(seed)).numpy()
+def schedule(steps, batch, draw=3, **options):
+    order = torch.randint(300, (steps, batch), generator=gen(draw)).numpy()
     return Schedule(order=order, rates=np.linspace(RATE, 0, steps, endpoint=False, dtype=np.float32), **options)
+
+
+def mixed(numbers):
+    """The same mix as the kernel's, on 32-bit numbers in larger ones."""
+    numbers = (numbers ^ (numbers >> 16)) * 0x7FEB352D & 0xFFFFFFFF
+    numbers = (numbers ^ (numbers >> 15)) * 0x846CA68B & 0xFFFFFFFF
+    return numbers ^ (numbers >> 16)
+
+
+class Dropped(torch.nn.Module):
+    """An activation with a dropout behind it that draws as the kernels do: `first` is its place among the values."""
+
+    def __init__(self, activation, share, first):
+        super().__init__()
+        self.activation, self.share, self.first, self.key = activation, share, first, 0
+
+    def forward(self, x):
+        features, size = x[0].numel(), compiled_cnn.DROPPED
+        lanes = np.arange(len(x), dtype=np.uint64)
+        start = lanes // LANES * size + self.first * LANES + lanes % LANES  # (B,), then one LANES further per feature
+        kept = mixed((start[:, None] + np.arange(features, dtype=np.uint64) * LANES) ^ self.key) >= int(
+            self.share * 4294967295
+        )
+        return self.activation(x) * torch.from_numpy(kept).view_as(x) / (1 - self.share)
+
+
+def with_dropout(network, share):
+    """Put dropout where the reference has it: behind the activations 2, 5 and 10 of the CNN."""
+    for index, first in ((2, 0), (5, 8 * 144), (10, 8 * 144 + 6 * 16)):
+        network[index] = Dropped(network[index], share, first)
+    return network
 
 
 def pytorch(weights, images, labels, plan):
     """The loop that the compiled one stands for: snapshots (S, D) and losses (steps,)."""
     network = cnn_of(images.shape[1], plan.activation)
+    if plan.dropout:
+        network = with_dropout(network, plan.dropout)
     layout = Layout.of(network)
     network.load_state_dict(layout.unflatten(torch.from_numpy(weights)))
     optimizer = torch.optim.Adam(network.parameters(), weight_decay=plan.decay)
     x, y, losses, snapshots = torch.from_numpy(images), torch.from_numpy(labels), [], []
     for step, (rows, rate) in enumerate(zip(torch.from_numpy(plan.order), plan.rates, strict=True), 1):
         optimizer.param_groups[0]["lr"] = float(rate)
+        for part in network:
+            part.key = mixed(mixed(step - 1) ^ plan.seed)
         loss = functional.cross_entropy(network(x[rows]), y[rows])
         optimizer.zero_grad()
         loss.backward()
@@ -70,7 +105,7 @@ def gradient(weights, images, labels, activation):
     channels, work, found = images.shape[1], compiled_cnn.workspace(images.shape[1]), np.zeros_like(weights)
     rows, flat = np.arange(len(images)), images.reshape(len(images), -1)
     compiled_cnn._load(flat, rows, work.x)
-    compiled_cnn._forward(weights, ACTIVATIONS[activation], channels, work)
+    compiled_cnn._forward(weights, ACTIVATIONS[activation], channels, work, 0.0, np.uint32(0), 0)
     loss = compiled_cnn._loss(work.logits, labels, rows, np.float32(1 / len(rows)), work.d_logits)
     compiled_cnn._backward(weights, found, channels, work)
     return loss, found
@@ -110,12 +145,25 @@ def test_100_steps_equal_a_plain_pytorch_loop(channels, batch, decay, activation
     np.testing.assert_allclose(losses, expected_losses, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize(("batch", "share", "activation"), [(10, 0.3, "tanh"), (40, 0.5, "relu")])
+def test_30_steps_with_dropout_equal_a_plain_pytorch_loop(batch, share, activation):
+    weights, (images, labels) = start(1, activation), data()
+    plan = schedule(30, batch, activation=activation, dropout=share, seed=0xDEADBEEF)
+    expected, expected_losses = pytorch(weights, images, labels, plan)
+    found, losses = train(weights, images, labels, plan)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(losses, expected_losses, rtol=0, atol=1e-4)
+    for control in ({"dropout": share, "seed": 1}, {"dropout": 0.0}):
+        other, _ = train(weights, images, labels, schedule(30, batch, activation=activation, **control))
+        assert np.abs(other - found).max() > 1e-3, control
+
+
 def test_another_order_or_decay_gives_other_weights():
     """Negative control of the comparison with PyTorch: the order and the decay are not lost on the way."""
     weights, (images, labels) = start(), data()
     plan = schedule(100, 10)
     found = train(weights, images, labels, plan)[0]
-    for other in (schedule(100, 10, seed=4), schedule(100, 10, decay=1e-2)):
+    for other in (schedule(100, 10, draw=4), schedule(100, 10, decay=1e-2)):
         assert np.abs(train(weights, images, labels, other)[0] - found).max() > 1e-3
 
 

@@ -175,3 +175,11 @@ def test_a_bandwidth_that_the_recipe_sets_is_kept(recipe, prepared, autoencoder,
     fixed = replace(recipe, samplers=SamplerOptions(bandwidth=0.07))
     found = finish(assemble(fixed, prepared, autoencoder), prepared, digits)
     assert found.header.samplers.bandwidth == 0.07
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_anchors_are_ranked_by_what_the_recipe_says(recipe, prepared, autoencoder, part):
+    hr = assemble(replace(recipe, rank_by=part), prepared, autoencoder)
+    train = prepared.part("train")
+    assert hr.anchors.score.tolist() == pytest.approx([getattr(s, part) for s in train.snapshots])
+    assert hr.card.zoo.get("ranked by") == (None if part == "val" else "test")

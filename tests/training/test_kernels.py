@@ -157,3 +157,25 @@ def test_patches2_equals_unfold_and_its_gradient_is_the_adjoint():
     grad = randn(LANES, 24, 9, seed=1)
     kernels.patches2_grad(to_lanes(grad), 6, 4, back)
     close(from_lanes(back, 6, 4, 4), functional.fold(grad, (4, 4), 2))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5])
+def test_drop_zeroes_its_share_and_keeps_the_mean(share):
+    count = 200_000
+    values, slope = np.ones(count, np.float32), np.full(count, 2, np.float32)
+    kernels.drop(values, slope, share, np.uint32(7), 0)
+    spread = (share * (1 - share) / count) ** 0.5
+    assert abs((values == 0).mean() - share) < 4 * spread
+    assert values.max() == pytest.approx(1 / (1 - share))
+    np.testing.assert_array_equal(slope, 2 * values)
+    lagged = np.corrcoef(values[:-16], values[16:])[0, 1]  # neighbours of one image
+    assert abs(lagged) < 4 / count**0.5
+    moved, other = np.ones(99, np.float32), np.ones(100, np.float32)
+    kernels.drop(moved, moved.copy(), share, np.uint32(7), 1)
+    np.testing.assert_array_equal(moved, values[1:100])
+    kernels.drop(other, other.copy(), share, np.uint32(8), 0)
+    assert (other != values[:100]).any()
+
+
+def test_mixed_is_a_bijection_on_what_dropout_counts():
+    assert len({int(kernels.mixed(np.uint32(number))) for number in range(20_000)}) == 20_000

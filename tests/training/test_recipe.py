@@ -1,5 +1,3 @@
-import json
-
 import pytest
 
 from hyperinit.autoencoder import AutoencoderConfig
@@ -7,7 +5,8 @@ from hyperinit.errors import ArgumentError, UnknownNameError
 from hyperinit.nets import cnn
 from hyperinit.samplers import SamplerOptions
 from hyperinit_training.download import FILES
-from hyperinit_training.recipe import AutoencoderRecipe, Recipe, ZooRecipe, load_recipe, recipes, scaled, table8
+from hyperinit_training.recipe import AutoencoderRecipe, Recipe, load_recipe, recipes, table8
+from hyperinit_training.zoo_recipe import ZooRecipe
 
 ZOO = '[zoo]\nimages = "digits"\nmodels = 4\n'
 
@@ -59,13 +58,6 @@ def test_a_file_is_read_with_defaults_for_what_it_leaves_out(tmp_path):
     assert load_recipe(path) == expected
 
 
-def test_to_json_is_what_json_gives_back():
-    plain = ZooRecipe(images="digits", models=4, snapshots=(1, 3)).to_json()
-    assert plain["snapshots"] == [1, 3]
-    assert json.loads(json.dumps(plain)) == plain
-    assert ZooRecipe(**plain | {"snapshots": (1, 3)}).to_json() == plain
-
-
 def test_an_unknown_name_is_told_the_nearest(tmp_path):
     with pytest.raises(UnknownNameError, match=r"unknown recipe 'digit-tuned'; did you mean \['digits-tuned'"):
         load_recipe("digit-tuned")
@@ -96,27 +88,6 @@ def test_a_bad_file_is_refused(tmp_path, text, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"models": 0}, r"models must be at least 1, got 0$"),
-        ({"families": 3}, r"models must be a multiple of families, got 4 and 3$"),
-        ({"families": -2}, r"families must be at least 0, got -2$"),
-        ({"schedule": "cosine"}, r"schedule must be constant or linear, got 'cosine'$"),
-        ({"init": "zeros"}, r"unknown init 'zeros'$"),
-        ({"epochs": 0}, r"epochs, branch_epochs and batch must be at least 1, got \(0, 1, 64\)$"),
-        ({"branch_epochs": 0}, r"must be at least 1, got \(3, 0, 64\)$"),
-        ({"batch": 0}, r"must be at least 1, got \(3, 1, 0\)$"),
-        ({"snapshots": (1, 4)}, r"snapshots must lie within 3 epochs of seeds, got \(1, 4\)$"),
-        ({"snapshots": (0,)}, r"snapshots must lie within 3 epochs of seeds, got \(0,\)$"),
-        ({"snapshots": (1,), "families": 2}, r"snapshots must lie within 3 epochs of seeds, got \(1,\)$"),
-    ],
-)
-def test_bad_values_of_a_zoo_are_refused(changes, message):
-    with pytest.raises(ArgumentError, match=message):
-        ZooRecipe(**{"images": "digits", "models": 4} | changes)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
         ({"target": "blurred"}, r"target must be one of view, clean, aligned, got 'blurred'$"),
         ({"steps": 0}, r"steps and batch must be at least 1 and 2, got 0 and 64$"),
         ({"batch": 1}, r"steps and batch must be at least 1 and 2, got 2000 and 1$"),
@@ -130,28 +101,17 @@ def test_bad_values_of_an_autoencoder_are_refused(changes, message):
         AutoencoderRecipe(**changes)
 
 
-FAMILIES = ZooRecipe(images="digits", models=160, families=10, epochs=40)
-SEEDS = ZooRecipe(images="digits", models=160, epochs=40, snapshots=(5, 20, 40))
+def test_the_rank_is_by_validation_images_unless_a_recipe_says_test(tmp_path):
+    assert load_recipe(written(tmp_path, ZOO)).rank_by == "val"
+    assert load_recipe(written(tmp_path, 'rank_by = "test"\n' + ZOO)).rank_by == "test"
+    with pytest.raises(ArgumentError, match=r"rank_by must be val or test, got 'train'$"):
+        load_recipe(written(tmp_path, 'rank_by = "train"\n' + ZOO))
 
 
-@pytest.mark.parametrize(
-    ("recipe", "given", "expected"),
-    [
-        (FAMILIES, {}, {}),
-        (FAMILIES, {"models": 25}, {"models": 20}),
-        (FAMILIES, {"models": 4}, {"models": 4, "families": 4}),
-        (FAMILIES, {"epochs": 3, "images": 100}, {"epochs": 3, "limit": 100}),
-        (SEEDS, {"models": 7}, {"models": 7}),
-        (SEEDS, {"epochs": 20}, {"epochs": 20, "snapshots": (5, 20)}),
-        (SEEDS, {"epochs": 3}, {"epochs": 3, "snapshots": (3,)}),
-    ],
-)
-def test_scaled_keeps_what_is_not_given(recipe, given, expected):
-    asked = {"models": None, "epochs": None, "images": None} | given
-    assert scaled(recipe, **asked) == ZooRecipe(**{**vars(recipe), **expected})
-
-
-@pytest.mark.parametrize(("given", "message"), [({"models": 0}, r"got 0$"), ({"epochs": 0}, r"got \(0, 1, 64\)$")])
-def test_scaling_to_nothing_is_refused_and_not_taken_for_the_whole(given, message):
-    with pytest.raises(ArgumentError, match=message):
-        scaled(FAMILIES, **{"models": None, "epochs": None, "images": None} | given)
+@pytest.mark.parametrize(("name", "count"), [("svhn-zoo2", 36), ("svhn-zoo3", 432)])
+def test_the_diverse_zoos_vary_what_appendix_d_says(name, count):
+    zoo = load_recipe(name).zoo
+    assert len({(o.activation, o.decay, o.dropout, o.init, o.rate) for o in zoo.varied}) == count
+    same = load_recipe("svhn-paper").zoo
+    shared = ("images", "models", "families", "batch", "epochs", "snapshots", "schedule")
+    assert [getattr(zoo, key) for key in shared] == [getattr(same, key) for key in shared]

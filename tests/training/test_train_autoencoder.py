@@ -45,6 +45,10 @@ def run(recipe, zoo, folder, *, die_at=None, monkeypatch=None):
     return None
 
 
+def same(one, other):
+    return all(torch.equal(one[name], value) for name, value in other.items())
+
+
 def log(folder):
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
@@ -67,10 +71,20 @@ def test_a_run_killed_at_any_step_ends_the_same(prepared, short, tmp_path, monke
     before = torch.get_rng_state()
     resumed = run(short, prepared, tmp_path / "killed").state_dict()
     assert torch.equal(before, torch.get_rng_state())
-    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+    assert same(resumed, whole)
     assert log(tmp_path / "killed") == log(tmp_path / "whole")
     files = [load_file(tmp_path / name / "checkpoint.safetensors") for name in ("whole", "killed")]
-    assert all(torch.equal(files[1][name], value) for name, value in files[0].items())
+    assert same(*files)
+
+
+def test_a_resumed_run_keeps_its_precision(prepared, short, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_autoencoder, "fastest", lambda: torch.float32)
+    whole = run(short, prepared, tmp_path / "whole").state_dict()
+    run(short, prepared, tmp_path / "killed", die_at=6, monkeypatch=monkeypatch)
+    monkeypatch.setattr(train_autoencoder, "fastest", lambda: torch.bfloat16)  # as on another machine
+    resumed, other = (run(short, prepared, tmp_path / name).state_dict() for name in ("killed", "other"))
+    assert same(resumed, whole)
+    assert not same(other, whole)
 
 
 def test_a_finished_run_is_not_trained_again(prepared, short, tmp_path, monkeypatch):
@@ -231,7 +245,7 @@ def test_a_variational_run_of_reference_blocks_resumes(prepared, short, tmp_path
     whole = run(recipe, prepared, tmp_path / "whole").state_dict()
     run(recipe, prepared, tmp_path / "killed", die_at=2, monkeypatch=monkeypatch)
     resumed = run(recipe, prepared, tmp_path / "killed").state_dict()
-    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+    assert same(resumed, whole)
     assert log(tmp_path / "whole")[-1]["kl"] > 0
 
 

@@ -10,9 +10,9 @@ from hyperinit.layout import Layout
 from hyperinit.nets import build, cnn
 from hyperinit_training import compiled_cnn, train_zoo
 from hyperinit_training.finetune import accuracy
-from hyperinit_training.recipe import ZooRecipe
 from hyperinit_training.train_zoo import initial_weights, schedule
 from hyperinit_training.zoo import Zoo
+from hyperinit_training.zoo_recipe import ZooRecipe
 
 FAMILIES = ZooRecipe(images="digits", models=6, families=3, epochs=2, branch_epochs=1, limit=128)
 SEEDS = ZooRecipe(images="digits", models=5, epochs=3, snapshots=(1, 3), schedule="linear", limit=128)
@@ -77,6 +77,41 @@ def test_provenance_says_how_the_zoo_was_made(zoo, recipe, digits):
     assert zoo.provenance["images"] == {"name": "digits", "train": 320, "val": 57, "test": 120}
     assert zoo.provenance["preprocessing"]["mean"] == list(digits.mean)
     assert {s.epoch for s in zoo.snapshots} == {24.0}  # the ancestor's 20 and the branch's 4
+
+
+# Varied zoos
+
+
+def test_a_varied_zoo_trains_and_scores_every_network_in_its_own_way(digits, tmp_path):
+    vary = {"activation": ["tanh", "relu"], "dropout": [0.0, 0.5], "init": ["normal", "kaiming_normal"]}
+    recipe = ZooRecipe(images="digits", models=8, epochs=1, limit=64, vary=vary)
+    zoo = train_zoo.train_zoo(recipe, digits, tmp_path)
+    assert zoo.provenance["varied"] == {key: [getattr(own, key) for own in recipe.varied] for key in vary}
+    for model, own in enumerate(recipe.varied):
+        alone = replace(recipe, vary={}, models=8, **{key: getattr(own, key) for key in vary})
+        single = train_zoo.train_zoo(alone, digits, tmp_path / str(model))
+        assert torch.equal(single.weights[model], zoo.weights[model])
+        assert single.snapshots[model] == zoo.snapshots[model]
+        network = build(single.architecture)
+        network.load_state_dict(zoo.layout.unflatten(zoo.weights[model]))
+        expected = accuracy(network, *map(torch.from_numpy, digits.normalised("test")))
+        assert zoo.snapshots[model].test == pytest.approx(expected, abs=1e-6)
+    assert torch.pdist(zoo.weights).min() > 1
+
+
+def test_networks_that_diverge_are_left_out_by_name(digits, tmp_path, monkeypatch):
+    real = train_zoo._train
+
+    def diverging(recipe, layout, data, generator, start):
+        found = real(recipe, layout, data, generator, start)
+        return found * np.float32("nan") if recipe.rate == 1e-2 else found
+
+    monkeypatch.setattr(train_zoo, "_train", diverging)
+    recipe = ZooRecipe(images="digits", models=4, epochs=1, limit=64, vary={"rate": [1e-3, 1e-2]})
+    zoo = train_zoo.train_zoo(recipe, digits, tmp_path)
+    gone = [model for model, own in enumerate(recipe.varied) if own.rate == 1e-2]
+    assert zoo.provenance["diverged"] == gone
+    assert [s.model for s in zoo.snapshots] == [model for model in range(4) if model not in gone]
 
 
 # Interruption

@@ -14,9 +14,10 @@ import hyperinit
 from hyperinit import hub
 from hyperinit.errors import ArgumentError
 from hyperinit_training.images import load_images
-from hyperinit_training.recipe import Recipe, load_recipe, recipes, scaled
+from hyperinit_training.recipe import Recipe, load_recipe, recipes
 from hyperinit_training.train_autoencoder import LEAST_MODELS
 from hyperinit_training.zoo import split_models
+from hyperinit_training.zoo_recipe import scaled
 
 RUNS = Path("runs")
 
@@ -32,6 +33,7 @@ def pretrain(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     _check_out(arguments.out)
     recipe = _recipe(arguments)
+    _check_one_network(recipe)
     train = split_models(recipe.zoo.models, torch.Generator()).count("train") * max(1, len(recipe.zoo.snapshots))
     if train < LEAST_MODELS:
         raise ArgumentError(f"a zoo must have at least {LEAST_MODELS} networks to train on, got {train}: more --models")
@@ -63,6 +65,7 @@ def train(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     _check_out(arguments.out)
     recipe = _recipe(arguments)
+    _check_one_network(recipe)
     run = arguments.run or RUNS / recipe.name / "autoencoder"
     return _train(recipe, arguments.zoo, arguments.data, run, arguments.out)
 
@@ -167,6 +170,16 @@ def _check_out(out: Path) -> None:
             pass
     except OSError as error:
         raise ArgumentError(f"--out must lie in a folder that can be written, got {out}: {error.strerror}") from None
+
+
+def _check_one_network(recipe: Recipe) -> None:
+    """Refuse networks that differ in more than their weights: what is decoded would have no activation of its own."""
+    if "activation" in recipe.zoo.vary:
+        raise ArgumentError(
+            f"an artifact's networks must have one activation, those of {recipe.name} have "
+            f"{', '.join(map(str, recipe.zoo.vary['activation']))}; make the zoo with `hyperinit zoo`, and train its "
+            "autoencoder with hyperinit_training.train_autoencoder, which needs none"
+        )
 
 
 def _existing(folder: Path) -> Path:

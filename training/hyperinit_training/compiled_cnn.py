@@ -17,6 +17,7 @@ from hyperinit.errors import ArgumentError
 from hyperinit_training import kernels as k
 from hyperinit_training.kernels import ACTIVATIONS, LANES, Floats
 
+DROPPED = (8 * 144 + 6 * 16 + 20) * LANES  # values that dropout sees in one load of images
 BETA1, BETA2, EPSILON = np.float32(0.9), np.float32(0.999), np.float32(1e-8)  # Adam's defaults in PyTorch
 
 
@@ -66,6 +67,9 @@ class Schedule:
         rates: learning rate of every step, float32 (steps,).
         decay: L2 penalty added to the gradient, as in `torch.optim.Adam(weight_decay=...)`.
         activation: "tanh", "relu", "sigmoid" or "gelu".
+        dropout: share of the values that are zeroed behind the activations of both 5x5 convolutions and of the first
+            dense layer, in [0, 1).
+        seed: of the dropout, 0 to 2**32 - 1.
         keep: after how many steps to keep a snapshot, ascending; empty means after the last.
     """
 
@@ -74,6 +78,8 @@ class Schedule:
     decay: float = 0.0
     keep: tuple[int, ...] = ()
     activation: str = "tanh"
+    dropout: float = 0.0
+    seed: int = 0
 
     def __post_init__(self) -> None:
         """Check what the kernels would not."""
@@ -86,6 +92,9 @@ class Schedule:
             raise ArgumentError(f"keep must ascend within 1 to {len(self.order)} steps, got {self.keep}")
         if self.activation not in ACTIVATIONS:
             raise ArgumentError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
+        if not 0 <= self.dropout < 1 or not 0 <= self.seed < 2**32:
+            got = f"{self.dropout} and {self.seed}"
+            raise ArgumentError(f"dropout must lie in [0, 1) and its seed be a 32-bit number, got {got}")
 
 
 def train(weights: Floats, images: Floats, labels: NDArray[np.int64], schedule: Schedule) -> tuple[Floats, Floats]:
@@ -117,10 +126,11 @@ def train(weights: Floats, images: Floats, labels: NDArray[np.int64], schedule: 
     losses = np.zeros(len(order), np.float32)
     keep = np.array(schedule.keep or (len(order),), np.int64)
     snapshots = np.zeros((len(keep), weights.size), np.float32)
-    kind, decay = ACTIVATIONS[schedule.activation], np.float32(schedule.decay)
+    kind, decay, seed = ACTIVATIONS[schedule.activation], np.float32(schedule.decay), np.uint32(schedule.seed)
     flat = np.ascontiguousarray(images.reshape(len(images), -1))
     order, rates = np.ascontiguousarray(order), schedule.rates.astype(np.float32)
-    _train(state, flat, labels, order, rates, decay, kind, channels, workspace(channels), losses, keep, snapshots)
+    work, share = workspace(channels), float(schedule.dropout)
+    _train(state, flat, labels, order, rates, decay, kind, share, seed, channels, work, losses, keep, snapshots)
     return snapshots, losses
 
 
@@ -174,19 +184,26 @@ def _load(images, indices, out):  # type: ignore[no-untyped-def]
 
 
 @k.jit
-def _forward(parameters, kind, channels, work):  # type: ignore[no-untyped-def]
+def _forward(parameters, kind, channels, work, share, key, part):  # type: ignore[no-untyped-def]
+    """Compute the logits of one load of images, the `part`-th of a step; `share` and `key` are those of dropout."""
     w1, b1, w2, b2, w3, b3, w4, b4, w5, b5 = _parts(parameters, channels)
     k.conv5(work.x, 28, 28, channels, w1, b1, work.a1, 8)
     k.pool(work.a1, 8, 24, 24, work.p1, work.w1)
     k.activate(work.p1, work.s1, kind)
+    if share > 0:
+        k.drop(work.p1, work.s1, share, key, part * DROPPED)
     k.conv5(work.p1, 12, 12, 8, w2, b2, work.a2, 6)
     k.pool(work.a2, 6, 8, 8, work.p2, work.w2)
     k.activate(work.p2, work.s2, kind)
+    if share > 0:
+        k.drop(work.p2, work.s2, share, key, part * DROPPED + work.p1.size)
     k.patches2(work.p2, 6, 4, work.columns)
     k.linear(work.columns, w3, b3, work.a3, 9 * LANES)
     k.activate(work.a3, work.s3, kind)
     k.linear(work.a3, w4, b4, work.a4, LANES)
     k.activate(work.a4, work.s4, kind)
+    if share > 0:
+        k.drop(work.a4, work.s4, share, key, part * DROPPED + work.p1.size + work.p2.size)
     k.linear(work.a4, w5, b5, work.logits, LANES)
 
 
@@ -233,17 +250,18 @@ def _loss(logits, labels, indices, scale, d_logits):  # type: ignore[no-untyped-
 
 
 @k.jit
-def _train(state, images, labels, order, rates, decay, kind, channels, work, losses, keep, snapshots):  # type: ignore[no-untyped-def]
+def _train(state, images, labels, order, rates, decay, kind, share, seed, channels, work, losses, keep, snapshots):  # type: ignore[no-untyped-def]
     parameters, gradient, first, second = state[0], state[1], state[2], state[3]
     steps, batch = order.shape
     scale = np.float32(1 / batch)
     for step in range(steps):
+        key = k.mixed(k.mixed(np.uint32(step)) ^ seed)
         for i in range(gradient.size):
             gradient[i] = decay * parameters[i]
         for start in range(0, batch, LANES):
             indices = order[step, start : min(start + LANES, batch)]
             _load(images, indices, work.x)
-            _forward(parameters, kind, channels, work)
+            _forward(parameters, kind, channels, work, share, key, start // LANES)
             losses[step] += _loss(work.logits, labels, indices, scale, work.d_logits)
             _backward(parameters, gradient, channels, work)
         rate = np.float32(rates[step] / (1 - 0.9 ** (step + 1)))
@@ -264,7 +282,7 @@ def _predict(parameters, images, kind, channels, work, logits):  # type: ignore[
     for start in range(0, count, LANES):
         indices = np.arange(start, min(start + LANES, count))
         _load(images, indices, work.x)
-        _forward(parameters, kind, channels, work)
+        _forward(parameters, kind, channels, work, 0.0, np.uint32(0), 0)
         for b in range(indices.size):
             for o in range(10):
                 logits[start + b, o] = work.logits[o * LANES + b]

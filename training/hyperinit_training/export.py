@@ -28,15 +28,16 @@ def assemble(recipe: Recipe, zoo: Zoo, autoencoder: Autoencoder) -> HyperReprese
     train = zoo.part("train")
     epochs = torch.tensor([s.epoch for s in train.snapshots])
     with torch.no_grad():
-        anchors = Anchors(autoencoder.encode(train.weights), train.scores, epochs, train.weights)
+        anchors = Anchors(autoencoder.encode(train.weights), train.ranked_by(recipe.rank_by), epochs, train.weights)
     provenance = {key: value for key, value in zoo.provenance.items() if key != "preprocessing"}
+    ranked = {} if recipe.rank_by == "val" else {"ranked by": recipe.rank_by}
     card = Card(
         source=recipe.name.removesuffix("-tuned"),
         title=recipe.title,
         licence=recipe.licence,
         citation=recipe.citation,
         preprocessing=dict(zoo.provenance["preprocessing"]),
-        zoo={**provenance, "models": len({s.model for s in zoo.snapshots}), "anchors": len(anchors)},
+        zoo={**provenance, "models": len({s.model for s in zoo.snapshots}), "anchors": len(anchors), **ranked},
         recommended="kde30",
         measured={},
     )

@@ -194,6 +194,28 @@ def _tanh(values):  # type: ignore[no-untyped-def]
         values[i] = x * p / q
 
 
+@numba.njit(nogil=True, error_model="numpy")
+def mixed(number):  # type: ignore[no-untyped-def]
+    """Turn a 32-bit number into one that looks random; a bijection (Wellons 2018, "lowbias32")."""
+    number = np.uint32(number)
+    number = np.uint32((number ^ (number >> np.uint32(16))) * np.uint32(0x7FEB352D))
+    number = np.uint32((number ^ (number >> np.uint32(15))) * np.uint32(0x846CA68B))
+    return np.uint32(number ^ (number >> np.uint32(16)))
+
+
+@jit
+def drop(values, slope, share, key, first):  # type: ignore[no-untyped-def]
+    """Dropout in place: value i stays, divided by 1 - `share`, if the mix of `key` and `first + i` is large enough.
+
+    The slope is treated alike, so that the gradient needs no mask of its own.
+    """
+    threshold, scale = np.uint32(share * np.float64(4294967295)), np.float32(1 / (1 - share))
+    for i in range(values.size):
+        factor = scale if mixed(np.uint32(first + i) ^ key) >= threshold else np.float32(0)
+        values[i] *= factor
+        slope[i] *= factor
+
+
 @jit
 def linear(inputs, weights, bias, out, width):  # type: ignore[no-untyped-def]
     """Dense layer on `width` columns: `inputs` (I * width), `out` (O * width)."""

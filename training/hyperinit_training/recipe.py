@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 from hyperinit.autoencoder import TABLE8, AutoencoderConfig
 from hyperinit.errors import ArgumentError, UnknownNameError
 from hyperinit.samplers import SamplerOptions
+from hyperinit_training.zoo_recipe import ZooRecipe, require
 
 FOLDER = Path(__file__).parent / "recipes"
 TABLE8_TRAINING = {  # batch, beta and epochs of the paper's Table 8
@@ -21,66 +21,6 @@ TABLE8_TRAINING = {  # batch, beta and epochs of the paper's Table 8
     "stl10": (200, 0.95, 2000),
 }
 Section = TypeVar("Section", bound="ZooRecipe | AutoencoderRecipe | SamplerOptions")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ZooRecipe:
-    """How the networks of a zoo are trained.
-
-    With `families` = 0 every model starts from its own seed. With families, that many ancestors are trained and the
-    models branch off from them in equal numbers, each with its own data order and a rate falling to zero.
-
-    Args:
-        images: name of the data set.
-        models: number of networks.
-        families: number of ancestors, 0 for none.
-        init: "default" (PyTorch's), "uniform" (U(0, 1), the paper's) or "kaiming_uniform".
-        activation: of the CNN.
-        batch: images a step.
-        rate: learning rate of Adam, of seeds or ancestors.
-        schedule: "constant", or "linear" for a rate that falls to zero.
-        decay: weight decay of Adam.
-        epochs: epochs of training, of seeds or ancestors.
-        snapshots: epochs at which seeds are kept; empty means the last.
-        branch_rate: first learning rate of a family's members.
-        branch_epochs: epochs of a family's members.
-        limit: number of training images, 0 for all.
-        seed: decides everything.
-    """
-
-    images: str
-    models: int
-    families: int = 0
-    init: str = "default"
-    activation: str = "tanh"
-    batch: int = 64
-    rate: float = 4e-3
-    schedule: str = "constant"
-    decay: float = 0.0
-    epochs: int = 3
-    snapshots: tuple[int, ...] = ()
-    branch_rate: float = 2e-3
-    branch_epochs: int = 1
-    limit: int = 0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the values that no other code checks."""
-        _require(self.models >= 1, f"models must be at least 1, got {self.models}")
-        per = self.models / max(1, self.families)
-        _require(per == int(per), f"models must be a multiple of families, got {self.models} and {self.families}")
-        _require(self.schedule in ("constant", "linear"), f"schedule must be constant or linear, got {self.schedule!r}")
-        _require(self.init in ("default", "uniform", "kaiming_uniform"), f"unknown init {self.init!r}")
-        _require(self.families >= 0, f"families must be at least 0, got {self.families}")
-        least = (self.epochs, self.branch_epochs, self.batch)
-        _require(min(least) >= 1, f"epochs, branch_epochs and batch must be at least 1, got {least}")
-        ok = all(0 < epoch <= self.epochs for epoch in self.snapshots) and not (self.snapshots and self.families)
-        _require(ok, f"snapshots must lie within {self.epochs} epochs of seeds, got {self.snapshots}")
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what JSON gives back: lists for tuples."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,14 +81,14 @@ class AutoencoderRecipe:
     def __post_init__(self) -> None:
         """Check the values that no other code checks."""
         targets = ("view", "clean", "aligned")
-        _require(self.target in targets, f"target must be one of {', '.join(targets)}, got {self.target!r}")
-        _require(
+        require(self.target in targets, f"target must be one of {', '.join(targets)}, got {self.target!r}")
+        require(
             self.steps >= 1 and self.batch >= 2,
             f"steps and batch must be at least 1 and 2, got {self.steps} and {self.batch}",
         )
-        _require(0 <= self.beta <= 1, f"beta must lie in [0, 1], got {self.beta}")
-        _require(0 <= self.permuted <= 1, f"permuted must lie in [0, 1], got {self.permuted}")
-        _require(0 <= self.kl_weight < 1e6, f"kl_weight must be at least 0, got {self.kl_weight}")
+        require(0 <= self.beta <= 1, f"beta must lie in [0, 1], got {self.beta}")
+        require(0 <= self.permuted <= 1, f"permuted must lie in [0, 1], got {self.permuted}")
+        require(0 <= self.kl_weight < 1e6, f"kl_weight must be at least 0, got {self.kl_weight}")
         self.config()
 
     def config(self) -> AutoencoderConfig:
@@ -160,7 +100,8 @@ class AutoencoderRecipe:
 class Recipe:
     """One TOML file: a zoo, the hyper-representation trained on it, and the numbers of its samplers.
 
-    A bandwidth of 0 is chosen by validation images.
+    A bandwidth of 0 is chosen by validation images. `rank_by` names the images whose accuracy ranks the anchors, and so
+    decides which are the top 30 %: "val", or "test" as in the released code, to reproduce it.
     """
 
     name: str
@@ -170,6 +111,11 @@ class Recipe:
     zoo: ZooRecipe
     autoencoder: AutoencoderRecipe = field(default_factory=AutoencoderRecipe)
     samplers: SamplerOptions = field(default_factory=lambda: SamplerOptions(bandwidth=0.0))
+    rank_by: str = "val"
+
+    def __post_init__(self) -> None:
+        """Check what no section checks."""
+        require(self.rank_by in ("val", "test"), f"rank_by must be val or test, got {self.rank_by!r}")
 
 
 def table8(images: str, snapshots: int) -> AutoencoderRecipe:
@@ -221,27 +167,10 @@ def load_recipe(name: str) -> Recipe:
     autoencoder = _section(AutoencoderRecipe, data.pop("autoencoder", {}), path)
     samplers = _section(SamplerOptions, {"bandwidth": 0.0} | data.pop("samplers", {}), path)
     words = {key: str(data.pop(key, "")) for key in ("title", "licence", "citation")}
+    words["rank_by"] = str(data.pop("rank_by", "val"))
     if data:
         raise ArgumentError(f"{path} has unknown keys {', '.join(data)}")
     return Recipe(name=path.stem, zoo=zoo, autoencoder=autoencoder, samplers=samplers, **words)
-
-
-def scaled(recipe: ZooRecipe, *, models: int | None, epochs: int | None, images: int | None) -> ZooRecipe:
-    """Return the recipe with fewer models, epochs or images; None keeps what it says.
-
-    Snapshots later than the last epoch go; if none is left, the last epoch is kept and the recipe says so.
-    """
-    models = recipe.models if models is None else models
-    epochs = recipe.epochs if epochs is None else epochs
-    families = min(recipe.families, models)
-    return replace(
-        recipe,
-        models=models - models % max(1, families),
-        families=families,
-        epochs=epochs,
-        snapshots=tuple(epoch for epoch in recipe.snapshots if epoch <= epochs) or (epochs,) * bool(recipe.snapshots),
-        limit=recipe.limit if images is None else images,
-    )
 
 
 def _section(kind: type[Section], data: dict[str, Any], path: Path) -> Section:
@@ -254,8 +183,3 @@ def _section(kind: type[Section], data: dict[str, Any], path: Path) -> Section:
         return kind(**values)
     except TypeError as error:
         raise ArgumentError(f"{path}: {error}") from None
-
-
-def _require(holds: bool, message: str) -> None:
-    if not holds:
-        raise ArgumentError(message)

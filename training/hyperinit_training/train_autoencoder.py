@@ -25,11 +25,13 @@ from hyperinit.errors import ZooError
 from hyperinit_training.align import align
 from hyperinit_training.augment import PermutationAugmentation, erase
 from hyperinit_training.losses import ProjectionHead, ReconstructionLoss, combined, layer_mean, layer_std, nt_xent, r2
+from hyperinit_training.precision import fastest
 from hyperinit_training.recipe import AutoencoderRecipe
 from hyperinit_training.runs import append_json, truncate_log, write_json, write_tensors
 from hyperinit_training.zoo import Zoo
 
 LOG_EVERY = 50
+DTYPES = {str(dtype): dtype for dtype in (torch.bfloat16, torch.float32)}
 CHECKPOINT_SECONDS = 60.0
 LEAST_MODELS = 8
 
@@ -85,6 +87,7 @@ class Training:
         parameters = [*self.autoencoder.parameters(), *self.head.parameters()]
         self.optimizer = torch.optim.AdamW(parameters, recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.decay)
         self.step = 0
+        self.dtype = fastest()  # of matrix products; a resumed run keeps the one it began with
 
     def advance(self) -> Losses:
         """Do one gradient step."""
@@ -104,7 +107,7 @@ class Training:
         views, targets = zip(self.view(weights), self.view(weights), strict=True)
         kl = torch.zeros(())
         # On a CPU the fused attention's backward pass takes longer than all else together at 48 short tokens.
-        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        with self.autocast(), sdpa_kernel(SDPBackend.MATH):
             spread: Tensor | float = self.recipe.latent_noise
             if self.recipe.variational:
                 latents, log_variance = self.autoencoder.posterior(torch.cat(views))
@@ -121,6 +124,10 @@ class Training:
         contrast = nt_xent(self.head(first), self.head(second))
         return Losses(combined(reconstruction, contrast, self.recipe.beta) + penalty, reconstruction, contrast, kl)
 
+    def autocast(self) -> torch.autocast:
+        """Return the context of mixed precision; it does nothing where float32 is the faster."""
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+
     def view(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """One augmented view of networks (B, D) and what it has to reconstruct, both (B, D)."""
         clean = weights
@@ -135,7 +142,7 @@ class Training:
         """R2 of reconstructions of training and of held-out snapshots, un-augmented."""
         std, mean = self.loss.std, self.train.mean(0)
         self.autoencoder.eval()
-        with torch.autocast("cpu", torch.bfloat16):
+        with self.autocast():
             parts = {"train_r2": self.train[:256], "val_r2": self.val}
             found = {
                 key: r2(self.autoencoder.decode(self.autoencoder.encode(part)), part, std, mean).item()
@@ -153,7 +160,7 @@ class Training:
             tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
         tensors["random.generator"] = self.generator.get_state()
         tensors["random.global"] = torch.get_rng_state()
-        write_tensors(path, tensors, {"step": str(self.step), **self.identity()})
+        write_tensors(path, tensors, {"step": str(self.step), "dtype": str(self.dtype), **self.identity()})
 
     def resume(self, path: Path) -> None:
         """Continue from a checkpoint of `save`.
@@ -177,7 +184,7 @@ class Training:
             self.optimizer.load_state_dict({"state": state, "param_groups": groups})
             self.generator.set_state(tensors["random.generator"])
             torch.set_rng_state(tensors["random.global"])
-            self.step = int(metadata["step"])
+            self.step, self.dtype = int(metadata["step"]), DTYPES[metadata["dtype"]]
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ZooError(f"cannot resume from {path}: {error}; delete it to start again") from None
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +32,9 @@ from hyperinit_training import compiled_cnn
 from hyperinit_training.compiled_cnn import Schedule
 from hyperinit_training.images import Images
 from hyperinit_training.kernels import Floats
-from hyperinit_training.recipe import ZooRecipe
 from hyperinit_training.runs import write_json, write_tensors
 from hyperinit_training.zoo import Snapshot, Zoo, split_models
+from hyperinit_training.zoo_recipe import ZooRecipe
 
 SEEDS_PER_BLOCK = 16
 Labels = NDArray[np.int64]
@@ -85,6 +86,9 @@ def train_zoo(recipe: ZooRecipe, images: Images, folder: Path, *, workers: int |
         Snapshot(int(model), int(family), epoch, splits[int(model)], val, test)
         for model, family, epoch, val, test in rows
     )
+    sound = weights.isfinite().all(1).tolist()
+    diverged = sorted({snapshot.model for snapshot, ok in zip(snapshots, sound, strict=True) if not ok})
+    weights, snapshots = weights[sound], tuple(compress(snapshots, sound))
     provenance = {
         "images": {
             "name": images.name,
@@ -94,6 +98,12 @@ def train_zoo(recipe: ZooRecipe, images: Images, folder: Path, *, workers: int |
         },
         "preprocessing": {"size": 28, "channels": channels, "mean": list(images.mean), "std": list(images.std)},
         "recipe": recipe.to_json(),
+        **(
+            {"varied": {key: [getattr(own, key) for own in recipe.varied] for key in recipe.vary}}
+            if recipe.vary
+            else {}
+        ),
+        **({"diverged": diverged} if diverged else {}),
         "date": date.today().isoformat(),
         "seconds": round(time.monotonic() - began, 1),
     }
@@ -104,9 +114,9 @@ def train_zoo(recipe: ZooRecipe, images: Images, folder: Path, *, workers: int |
 
 
 def initial_weights(init: str, layout: Layout, generator: torch.Generator) -> Tensor:
-    """Draw a starting point (D,): "default" is PyTorch's, "uniform" and "kaiming_uniform" those of the paper's zoos.
+    """Draw a starting point (D,): "default" is PyTorch's, the others are those of the paper's zoos.
 
-    The paper's zoos have biases of 0.01 and, for "uniform", weights from U(0, 1).
+    The paper's zoos have biases of 0.01; "uniform" is U(0, 1) and "normal" N(0, 1), as `torch.nn.init` has them.
 
     >>> initial_weights("uniform", Layout.of(cnn()), torch.Generator().manual_seed(0)).min() >= 0
     tensor(True)
@@ -121,10 +131,8 @@ def initial_weights(init: str, layout: Layout, generator: torch.Generator) -> Te
                 value.uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
             elif is_bias:
                 value.fill_(0.01)
-            elif init == "uniform":
-                value.uniform_(0, 1, generator=generator)
             else:
-                torch.nn.init.kaiming_uniform_(value, generator=generator)
+                getattr(torch.nn.init, f"{init}_")(value, generator=generator)
             parts.append(value.reshape(-1))
     return torch.cat(parts)
 
@@ -141,7 +149,11 @@ def schedule(recipe: ZooRecipe, count: int, generator: torch.Generator, *, branc
     falling = branch or recipe.schedule == "linear"
     rates = np.linspace(rate, 0 if falling else rate, len(order), endpoint=False, dtype=np.float32)
     keep = () if branch else tuple(epoch * steps for epoch in recipe.snapshots)
-    return Schedule(order=order, rates=rates, decay=recipe.decay, activation=recipe.activation, keep=keep)
+    seed = int(torch.randint(2**32, (), generator=generator)) if recipe.dropout else 0
+    return Schedule(
+        order=order, rates=rates, keep=keep, seed=seed,
+        decay=recipe.decay, activation=recipe.activation, dropout=recipe.dropout,
+    )  # fmt: skip
 
 
 def accuracy(weights: Floats, data: tuple[Floats, Labels], activation: str) -> NDArray[np.float64]:
@@ -201,9 +213,12 @@ def _block(  # noqa: PLR0913
 ) -> dict[str, Tensor]:
     """Train one family, or a few seeds, and score every snapshot on validation and test images."""
 
+    varied = recipe.varied
+
     def one(model: int) -> tuple[Floats, NDArray[np.float64], NDArray[np.float64]]:
-        found = _train(recipe, layout, data, _generator(recipe.seed, model), start)
-        return found, accuracy(found, data.val, recipe.activation), accuracy(found, data.test, recipe.activation)
+        own = varied[model]
+        found = _train(own, layout, data, _generator(recipe.seed, model), start)
+        return found, accuracy(found, data.val, own.activation), accuracy(found, data.test, own.activation)
 
     results = list(pool.map(one, models))
     epochs = [float(epoch) for epoch in recipe.snapshots] or [float(recipe.epochs)]

@@ -81,7 +81,11 @@ class Zoo:
     @property
     def scores(self) -> Tensor:
         """Validation accuracies, float32 (N,)."""
-        return torch.tensor([s.val for s in self.snapshots])
+        return self.ranked_by("val")
+
+    def ranked_by(self, part: str) -> Tensor:
+        """Return accuracies on "val" or "test" images, float32 (N,); the latter only to reproduce the released code."""
+        return torch.tensor([getattr(s, part) for s in self.snapshots])
 
     @property
     def families(self) -> Tensor:

@@ -1,0 +1,33 @@
+"""The choice of the number format, from timings."""
+
+import pytest
+import torch
+
+from hyperinit_training import precision
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    precision.fastest.cache_clear()
+    yield
+    precision.fastest.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("half", "full", "expected"),
+    [(1.0, 7.0, torch.bfloat16), (1.0, 1.1, torch.float32), (50.0, 1.0, torch.float32)],
+)
+def test_bfloat16_must_be_clearly_faster(monkeypatch, half, full, expected):
+    monkeypatch.setattr(precision, "seconds", {torch.bfloat16: half, torch.float32: full}.__getitem__)
+    assert precision.fastest() is expected
+
+
+def test_it_is_timed_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr(precision, "seconds", lambda dtype: asked.append(dtype) or 1.0)
+    assert precision.fastest() is precision.fastest()
+    assert sorted(map(str, asked)) == ["torch.bfloat16", "torch.float32"]
+
+
+def test_a_timing_is_that_of_a_product():
+    assert 0 < precision.seconds(torch.float32) < 1
