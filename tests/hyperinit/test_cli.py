@@ -1,5 +1,6 @@
 """Commands, exit codes and where messages go."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -55,7 +56,10 @@ def test_methods_lists_every_method_with_its_accuracy(embedded, capsys):
 
 def test_info_prints_the_card_of_a_path(artifact, tiny, capsys):
     assert run("info", str(artifact)) == 0
-    assert capsys.readouterr().out == f"{tiny.card}\n"
+    out = capsys.readouterr().out
+    assert out.startswith(f"{tiny.card}\n\nsize ")
+    assert f"{artifact.stat().st_size / 1e6:.1f} MB; networks of 2,464 weights" in out
+    assert hashlib.sha256(artifact.read_bytes()).hexdigest() in out
 
 
 @pytest.mark.parametrize("command", ["info", "methods"])
@@ -73,7 +77,9 @@ def test_a_damaged_file_is_explained_on_stderr(artifact, capsys):
     assert f"hyperinit: {artifact} must be a whole hyper-representation file" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("argv", [(), ("sorces",), ("info",), ("info", "a", "b"), ("sources", "--fast")])
+@pytest.mark.parametrize(
+    "argv", [(), ("sorces",), ("sources", "--jsn"), ("info",), ("info", "a", "b"), ("sources", "--fast")]
+)
 def test_wrong_usage_ends_with_two(argv, capsys):
     assert run(*argv) == 2
     out, err = capsys.readouterr()
@@ -84,13 +90,31 @@ def test_wrong_usage_ends_with_two(argv, capsys):
 def test_help_lists_every_command(capsys):
     assert run("--help") == 0
     text = " ".join(capsys.readouterr().out.split())
-    for name, title in cli.COMMANDS.items():
-        assert f"{name} {title}" in text
+    for name, title in {"sources": "list the sources there are", "sample": "draw networks", **cli.TRAINING}.items():
+        assert f" {name} {title}" in text
+    assert "Exit codes: 0 done" in text
 
 
 def test_version(capsys):
     assert run("--version") == 0
     assert capsys.readouterr().out == f"hyperinit {hyperinit.__version__}\n"
+
+
+@pytest.mark.parametrize("name", ["sources", "methods", "info", "plan", "sample"])
+def test_each_command_teaches_by_example(name, capsys):
+    assert run(name, "--help") == 0
+    out = capsys.readouterr().out
+    assert f"examples:\n  hyperinit {name}" in out
+    assert "--json" in out
+
+
+def test_an_interruption_is_no_traceback(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hyperinit, "sources", interrupted)
+    assert run("sources") == 130
+    assert capsys.readouterr().err.startswith("hyperinit: interrupted; the same command goes on")
 
 
 @pytest.mark.parametrize("name", cli.TRAINING)

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 import hyperinit
 from hyperinit import nets
+from hyperinit.cli import TRAINING
 from hyperinit.errors import ArgumentError, UnknownNameError
 from hyperinit_training import cli, compiled_cnn
 from hyperinit_training.zoo import Zoo
@@ -63,7 +64,9 @@ def no_training(monkeypatch):
 def test_pretrain_makes_a_source_that_init_takes(workplace, common, no_training, capsys):
     command = [*common, *SCALE, "--steps", "4", "--out", "out/mine.safetensors"]
     assert cli.pretrain(command) == 0
-    assert "wrote out/mine.safetensors" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "wrote out/mine.safetensors" in out
+    assert "runs/little/zoo: 12 snapshots, test accuracy " in err
     found = hyperinit.load("out/mine.safetensors")
     assert (found.card.source, found.card.title) == ("little", "Little digits")
     assert found.card.zoo["recipe"]["limit"] == 192
@@ -77,7 +80,9 @@ def test_pretrain_makes_a_source_that_init_takes(workplace, common, no_training,
 
     no_training()
     first = load_file("out/mine.safetensors")
-    assert cli.pretrain(command) == 0
+    capsys.readouterr()
+    assert cli.pretrain([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["card"]["measured"] == found.card.measured
     second = load_file("out/mine.safetensors")
     assert all(torch.equal(second[name], value) for name, value in first.items())
 
@@ -146,21 +151,24 @@ def test_verify_tells_by_its_exit_code(finished, digits_file, tmp_path, capsys):
     measured["zoo"]["accuracy"] -= 0.05
     header = replace(finished.header, card=replace(finished.card, measured=measured))
     finished.with_header(header).save(tmp_path / "tiny.safetensors")
-    assert cli.verify(command) == 1
-    assert "DIFFERS" in capsys.readouterr().out
+    assert cli.verify([*command, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["disagree"] == ["zoo"]
 
 
 def test_demo_prints_its_report(monkeypatch, capsys):
-    monkeypatch.setattr("hyperinit_training.demo.run", lambda: "the report")
+    monkeypatch.setattr("hyperinit_training.demo.run", lambda: ("the report", {"ensemble": 1.0}))
     assert cli.demo([]) == 0
-    assert capsys.readouterr().out == "the report\n"
+    assert cli.demo(["--json"]) == 0
+    assert capsys.readouterr().out == 'the report\n{\n  "ensemble": 1.0\n}\n'
 
 
-@pytest.mark.parametrize("name", ["pretrain", "zoo", "train", "data", "verify", "demo"])
+@pytest.mark.parametrize("name", TRAINING)
 def test_every_command_explains_itself(name, capsys):
     with pytest.raises(SystemExit, match="0"):
-        getattr(cli, name)(["--help"])
-    assert capsys.readouterr().out.startswith(f"usage: hyperinit {name}")
+        getattr(cli, name.replace("-", "_"))(["--help"])
+    out = capsys.readouterr().out
+    assert out.startswith(f"usage: hyperinit {name}")
+    assert f"examples:\n  hyperinit {name}" in out
 
 
 def test_too_few_networks_are_refused_before_any_is_trained(workplace, common, no_training):

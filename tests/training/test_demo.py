@@ -14,8 +14,10 @@ def report():
             f"the embedded source {demo.SOURCE!r} is missing: `hyperinit pretrain --recipe digits-tuned` makes it"
         )
     before = torch.get_rng_state()
-    text = demo.run()
+    text, data = demo.run()
     assert torch.equal(before, torch.get_rng_state())
+    assert row(text, "hyperinit.init_(") == pytest.approx(data["init_"], abs=1e-3)
+    assert data["images"] == 400
     return text
 
 

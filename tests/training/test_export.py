@@ -83,7 +83,7 @@ def test_a_finished_representation_survives_its_file(finished, tmp_path):
 def test_test_images_decide_nothing(assembled, finished, prepared, poisoned, capsys):
     """With noise for test images all figures change, and no choice does."""
     other = finish(assembled, prepared, poisoned, draws=12)
-    assert "neigh30 is not measured: it needs more than 12 training snapshots" in capsys.readouterr().out
+    assert "neigh30 is not measured: it needs more than 12 training snapshots" in capsys.readouterr().err
     assert other.card.recommended == finished.card.recommended
     assert other.header.samplers == finished.header.samplers
     assert other.card.measured["kde"]["accuracy"] < 0.3 < finished.card.measured["kde"]["accuracy"]

@@ -30,8 +30,8 @@ def test_a_card_just_measured_agrees(finished, digits_file, tmp_path, saved):
     if saved:
         finished.save(tmp_path / "tiny.safetensors")
         finished = HyperRepresentation.read(tmp_path / "tiny.safetensors")
-    text, agrees = agreement(finished, digits_file, 12)
-    assert agrees, text
+    text, data = agreement(finished, digits_file, 12)
+    assert not data["disagree"], text
     assert set(verdicts(text).values()) == {"agrees"}
     assert {"zoo", "kde30", "uniform"} <= set(verdicts(text))
 
@@ -39,8 +39,8 @@ def test_a_card_just_measured_agrees(finished, digits_file, tmp_path, saved):
 @pytest.mark.parametrize(("name", "points"), [("zoo", 0.3), ("zoo", -0.3), ("noise", 5), ("noise", -5)])
 def test_a_figure_that_was_changed_differs(finished, digits_file, name, points):
     """The zoo's own figure involves no chance, so little is enough."""
-    text, agrees = agreement(tampered(finished, name, points), digits_file, 12)
-    assert not agrees
+    text, data = agreement(tampered(finished, name, points), digits_file, 12)
+    assert data["disagree"] == [name]
     assert {key for key, word in verdicts(text).items() if word == "DIFFERS"} == {name}
 
 
@@ -52,8 +52,8 @@ def test_figures_of_other_images_differ(finished, digits_file, tmp_path):
 
 def test_a_method_that_an_older_card_lacks_is_left_out(finished, digits_file):
     older = {key: row for key, row in finished.card.measured.items() if key != "local"}
-    text, agrees = agreement(with_card(finished, measured=older), digits_file, 12)
-    assert agrees
+    text, data = agreement(with_card(finished, measured=older), digits_file, 12)
+    assert not data["disagree"]
     assert "local" not in verdicts(text)
 
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
 import hyperinit
 from hyperinit import hub
+from hyperinit.cli import show
 from hyperinit.errors import ArgumentError
+from hyperinit.representation import HyperRepresentation
 from hyperinit_training.images import load_images
 from hyperinit_training.recipe import Recipe, load_recipe, recipes
 from hyperinit_training.train_autoencoder import LEAST_MODELS
-from hyperinit_training.zoo import split_models
+from hyperinit_training.zoo import Zoo, split_models
 from hyperinit_training.zoo_recipe import scaled
 
 RUNS = Path("runs")
@@ -24,7 +27,11 @@ RUNS = Path("runs")
 
 def pretrain(argv: Sequence[str]) -> int:
     """`hyperinit pretrain`: images to artifact, both steps of it resumable."""
-    parser = _parser("pretrain", "Train a zoo, its hyper-representation, and write one artifact.")
+    parser = _parser(
+        "pretrain",
+        "Train a zoo, its hyper-representation, and write one artifact.",
+        "pretrain --recipe mnist-tuned --data DIR --out mine.safetensors",
+    )
     _add_recipe(parser)
     _add_scale(parser)
     parser.add_argument("--out", type=Path, required=True, help="the artifact to write, a .safetensors file")
@@ -38,25 +45,37 @@ def pretrain(argv: Sequence[str]) -> int:
     if train < LEAST_MODELS:
         raise ArgumentError(f"a zoo must have at least {LEAST_MODELS} networks to train on, got {train}: more --models")
     run = arguments.run or RUNS / recipe.name
-    _zoo(recipe, arguments.data, run / "zoo")
-    return _train(recipe, run / "zoo", arguments.data, run / "autoencoder", arguments.out)
+    found = _zoo(recipe, arguments.data, run / "zoo")
+    print(_summary(found, run / "zoo"), file=sys.stderr)
+    made = _train(recipe, run / "zoo", arguments.data, run / "autoencoder", arguments.out)
+    return _wrote(made, arguments.out, as_json=arguments.json)
 
 
 def zoo(argv: Sequence[str]) -> int:
     """`hyperinit zoo`: images to a zoo folder."""
-    parser = _parser("zoo", "Train the zoo of a recipe; a killed run goes on where it was.")
+    parser = _parser(
+        "zoo",
+        "Train the zoo of a recipe; a killed run goes on where it was.",
+        "zoo --recipe svhn-paper --models 100 --data DIR --out zoo/",
+    )
     _add_recipe(parser)
     _add_scale(parser)
     parser.add_argument("--out", type=Path, required=True, help="the zoo folder to write")
     parser.add_argument("--half", action="store_true", help="store half precision")
     arguments = parser.parse_args(argv)
-    _zoo(_recipe(arguments), arguments.data, arguments.out, half=arguments.half)
+    found = _zoo(_recipe(arguments), arguments.data, arguments.out, half=arguments.half)
+    data = {"folder": str(arguments.out), "snapshots": len(found), "provenance": found.provenance}
+    show(_summary(found, arguments.out), data, as_json=arguments.json)
     return 0
 
 
 def train(argv: Sequence[str]) -> int:
     """`hyperinit train`: a zoo folder to an artifact."""
-    parser = _parser("train", "Train a hyper-representation on a zoo folder and write one artifact.")
+    parser = _parser(
+        "train",
+        "Train a hyper-representation on a zoo folder and write one artifact.",
+        "train --recipe mnist-tuned --zoo training/zoos/mnist --data DIR --out mine.safetensors",
+    )
     _add_recipe(parser)
     parser.add_argument("--zoo", type=Path, required=True, help="a folder that `hyperinit zoo` wrote")
     parser.add_argument("--out", type=Path, required=True, help="the artifact to write, a .safetensors file")
@@ -67,19 +86,23 @@ def train(argv: Sequence[str]) -> int:
     recipe = _recipe(arguments)
     _check_one_network(recipe)
     run = arguments.run or RUNS / recipe.name / "autoencoder"
-    return _train(recipe, arguments.zoo, arguments.data, run, arguments.out)
+    made = _train(recipe, arguments.zoo, arguments.data, run, arguments.out)
+    return _wrote(made, arguments.out, as_json=arguments.json)
 
 
 def data(argv: Sequence[str]) -> int:
     """`hyperinit data`: fetch the official files of a data set, or check those that are there."""
     from hyperinit_training.download import FILES, fetch
 
-    parser = _parser("data", "Fetch the official image files and compare them with their published digests.")
+    parser = _parser(
+        "data", "Fetch the official image files and compare them with their published digests.", "data mnist --data DIR"
+    )
     parser.add_argument("name", help=", ".join(FILES))
     parser.add_argument("--data", type=Path, required=True, help="folder for image data; the files go into DATA/NAME")
     arguments = parser.parse_args(argv)
-    for path in fetch(arguments.name, arguments.data):
-        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB, digest as published)")
+    paths = fetch(arguments.name, arguments.data)
+    text = "\n".join(f"{path} ({path.stat().st_size / 1e6:.1f} MB, digest as published)" for path in paths)
+    show(text, {"files": list(map(str, paths))}, as_json=arguments.json)
     return 0
 
 
@@ -87,24 +110,29 @@ def verify(argv: Sequence[str]) -> int:
     """`hyperinit verify`: measure a source again and compare with its card; exit code 1 if they disagree."""
     from hyperinit_training.verify import agreement
 
-    parser = _parser("verify", "Measure a source again on its test images and compare with its card.")
+    parser = _parser(
+        "verify", "Measure a source again on its test images and compare with its card.", "verify svhn --data DIR"
+    )
     parser.add_argument("source", help="a name that `hyperinit sources` lists, or the path of an artifact")
     parser.add_argument("--data", type=Path, help="folder of the images, or an .npz file")
     parser.add_argument("--draws", type=int, default=50, help="networks drawn for each method, at least 2")
     arguments = parser.parse_args(argv)
     if arguments.draws < 2:
         raise ArgumentError(f"--draws must be at least 2, got {arguments.draws}: one network has no spread")
-    text, agrees = agreement(hyperinit.load(arguments.source), arguments.data, arguments.draws)
-    print(text)
-    return 0 if agrees else 1
+    text, found = agreement(hyperinit.load(arguments.source), arguments.data, arguments.draws)
+    show(text, found, as_json=arguments.json)
+    return 1 if found["disagree"] else 0
 
 
 def import_reference(argv: Sequence[str]) -> int:
     """`hyperinit import-reference`: the authors' released autoencoder and a zoo folder to an artifact."""
     from hyperinit_training.import_reference import import_reference as imported
-    from hyperinit_training.zoo import Zoo
 
-    parser = _parser("import-reference", "Turn a released autoencoder into an artifact; in half precision.")
+    parser = _parser(
+        "import-reference",
+        "Turn a released autoencoder into an artifact; in half precision.",
+        "import-reference RELEASED mine.safetensors --anchors ZOO",
+    )
     parser.add_argument("folder", type=Path, help="holds config_ae.json and checkpoint_ae.pt")
     parser.add_argument("out", type=Path, help="the artifact to write, a .safetensors file")
     parser.add_argument("--anchors", type=Path, help="a folder that `hyperinit zoo` wrote for the same images; needed")
@@ -121,21 +149,26 @@ def import_reference(argv: Sequence[str]) -> int:
         arguments.folder, Zoo.load(arguments.anchors), source=arguments.out.stem, licence=arguments.licence
     )
     found.save(arguments.out)
-    print(f"{found.card}\n\nwrote {arguments.out} ({arguments.out.stat().st_size / 1e6:.1f} MB)")
-    return 0
+    return _wrote(found, arguments.out, as_json=arguments.json)
 
 
 def demo(argv: Sequence[str]) -> int:
     """`hyperinit demo`: the main job on the embedded digits, in under a minute and without network."""
     from hyperinit_training.demo import run
 
-    _parser("demo", "Start a network from generated weights and compare it with PyTorch's default.").parse_args(argv)
-    print(run())
+    title = "Start a network from generated weights and compare it with PyTorch's default."
+    arguments = _parser("demo", title, "demo").parse_args(argv)
+    show(*run(), as_json=arguments.json)
     return 0
 
 
-def _parser(name: str, description: str) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(prog=f"hyperinit {name}", description=description)
+def _parser(name: str, description: str, examples: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"hyperinit {name}", description=description, epilog=f"examples:\n  hyperinit {examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print JSON for machines")
+    return parser
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
@@ -154,7 +187,7 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
     if hasattr(arguments, "models"):
         found = scaled(recipe.zoo, models=arguments.models, epochs=arguments.epochs, images=arguments.images)
         if arguments.models and found.models != arguments.models:
-            print(f"{found.models} models, a multiple of {found.families} families")
+            print(f"{found.models} models, a multiple of {found.families} families", file=sys.stderr)
         recipe = replace(recipe, zoo=found)
     if getattr(arguments, "steps", None) is not None:
         recipe = replace(recipe, autoencoder=replace(recipe.autoencoder, steps=arguments.steps))
@@ -187,10 +220,9 @@ def _existing(folder: Path) -> Path:
     return folder if folder.exists() else _existing(folder.parent)
 
 
-def _zoo(recipe: Recipe, data: Path | None, folder: Path, *, half: bool = False) -> None:
+def _zoo(recipe: Recipe, data: Path | None, folder: Path, *, half: bool = False) -> Zoo:
     """Train the zoo unless `folder` holds it already."""
     from hyperinit_training.train_zoo import train_zoo
-    from hyperinit_training.zoo import Zoo
 
     if (folder / "zoo.json").exists():
         found = Zoo.load(folder)
@@ -200,14 +232,17 @@ def _zoo(recipe: Recipe, data: Path | None, folder: Path, *, half: bool = False)
         found = train_zoo(recipe.zoo, load_images(recipe.zoo.images, data), folder)
     if half:
         found.save(folder, half=True)
+    return found
+
+
+def _summary(found: Zoo, folder: Path) -> str:
     test = [s.test for s in found.snapshots]
-    print(f"{folder}: {len(found)} snapshots, test accuracy {min(test):.2%} to {max(test):.2%}")
+    return f"{folder}: {len(found)} snapshots, test accuracy {min(test):.2%} to {max(test):.2%}"
 
 
-def _train(recipe: Recipe, folder: Path, data: Path | None, run: Path, out: Path) -> int:
+def _train(recipe: Recipe, folder: Path, data: Path | None, run: Path, out: Path) -> HyperRepresentation:
     from hyperinit_training.export import assemble, finish
     from hyperinit_training.train_autoencoder import prepare, train_autoencoder
-    from hyperinit_training.zoo import Zoo
 
     found = Zoo.load(folder)
     name = found.provenance["images"]["name"]
@@ -221,5 +256,12 @@ def _train(recipe: Recipe, folder: Path, data: Path | None, run: Path, out: Path
     representation.save(out)
     if out.resolve().parent == hub.FOLDER.resolve():
         hub.register_embedded(out, out.stem, recipe.title)
-    print(f"{representation.card}\n\nwrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    return representation
+
+
+def _wrote(representation: HyperRepresentation, out: Path, *, as_json: bool) -> int:
+    """Say what was written and what it is worth."""
+    size = out.stat().st_size
+    text = f"{representation.card}\n\nwrote {out} ({size / 1e6:.1f} MB)"
+    show(text, {"file": str(out), "bytes": size, "card": asdict(representation.card)}, as_json=as_json)
     return 0

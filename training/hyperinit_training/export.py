@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -101,7 +102,8 @@ def finish(
     test = Yardstick.of(zoo, images.normalised("test"), activation)
     possible = representation.methods()
     for name in METHODS.keys() - possible.keys():
-        print(f"{name} is not measured: it needs more than {len(representation.anchors)} training snapshots")  # noqa: T201
+        few = len(representation.anchors)
+        print(f"{name} is not measured: it needs more than {few} training snapshots", file=sys.stderr)  # noqa: T201
     measured: dict[str, dict[str, float]] = {
         name: test.measure(_draw(representation, name, draws, seed)) for name in possible
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,14 +14,15 @@ from hyperinit_training.export import Yardstick
 from hyperinit_training.images import load_images
 
 
-def agreement(representation: HyperRepresentation, data: Path | None, draws: int) -> tuple[str, bool]:
+def agreement(representation: HyperRepresentation, data: Path | None, draws: int) -> tuple[str, dict[str, Any]]:
     """Draw networks with other seeds than the card's and compare accuracies, method by method.
 
     Two means agree if they differ by at most four standard errors plus 0.1 points; the zoo's own snapshots, which
     involve no chance, by 0.1 points.
 
     Returns:
-        A report, and whether all figures agree.
+        A report, and its data: the figures "measured" by method, those "stated" by the card, and the names of the
+        methods that "disagree".
 
     Raises:
         DataError: if the images are not there.
@@ -40,15 +42,17 @@ def agreement(representation: HyperRepresentation, data: Path | None, draws: int
     found = {"zoo": test.measure(snapshots)}
     for name in (name for name in representation.methods() if name in card.measured):  # cards may lack newer ones
         found[name] = test.measure(representation.sample(draws, method=name, generator=generator))
-    lines, agrees = [], True
+    lines, disagree = [], []
     for name, row in found.items():
         stated = card.measured[name]
         error = 0.0 if name == "zoo" else (row["std"] ** 2 / row["n"] + stated["std"] ** 2 / stated["n"]) ** 0.5
         same = abs(row["accuracy"] - stated["accuracy"]) <= 4 * error + 0.001
-        agrees &= same
         word = "agrees" if same else "DIFFERS"
+        disagree += [name] * (not same)
         lines.append(f"{name:20} card {stated['accuracy']:.2%}, measured {row['accuracy']:.2%}: {word}")
-    return f"{table(found)}\n\n" + "\n".join(lines), agrees
+    return f"{table(found)}\n\n" + "\n".join(lines), {
+        "measured": found, "stated": {name: card.measured[name] for name in found}, "disagree": disagree,
+    }  # fmt: skip
 
 
 def _activation(card: Card) -> str:
