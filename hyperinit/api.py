@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 from torch import nn
@@ -14,10 +15,24 @@ from hyperinit import hub
 from hyperinit.ensemble import Ensemble
 from hyperinit.errors import ArgumentError
 from hyperinit.fitting import Plan, apply_, check_strength, make_plan
+from hyperinit.planning import Patterns
 from hyperinit.representation import HyperRepresentation
 
 DEFAULT_SOURCE = "svhn"
 MIN_SHARE = 0.1
+
+
+class Choice(TypedDict):
+    """What decides which parameters are written, and how."""
+
+    fit: str
+    fill: str
+    include: Patterns
+    exclude: Patterns
+    skip_frozen: bool
+
+
+AS_DECODED: Choice = {"fit": "auto", "fill": "default", "include": None, "exclude": None, "skip_frozen": False}
 
 
 @torch.no_grad()
@@ -29,13 +44,17 @@ def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but t
     strength: float = 1.0,
     fit: str = "auto",
     fill: str = "default",
+    include: Patterns = None,
+    exclude: Patterns = None,
+    skip_frozen: bool = False,
     min_share: float = MIN_SHARE,
     generator: torch.Generator | None = None,
 ) -> nn.Module:
     """Overwrite the parameters of `model` in place with generated weights, and return it.
 
     Either every parameter is written as `plan` says or, if an error is raised, none is: nothing ever falls back to
-    other weights. Parameters keep their identity, dtype, device and `requires_grad`; buffers are untouched.
+    other weights. Parameters keep their identity, dtype, device and `requires_grad`; buffers are untouched. What
+    happens with wrappers, parametrisations and each kind of layer is in docs/modules.md.
 
     Args:
         model: any module with conv or linear layers. Those like the source's get decoded weights, resized if need
@@ -46,12 +65,15 @@ def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but t
             task and 0.5 for another one, which keeps the network able to learn it.
         fit: "auto", "exact", "flat" or "layerwise", see `hyperinit.plan`.
         fill: what the rest gets: "default", "keep" or "zoo", see `hyperinit.plan`.
-        min_share: least share of the module's weights that must be decoded, 0 to 1.
+        include: patterns of the names of parameters to write, such as "features.*"; None is all.
+        exclude: patterns of those to leave as they are, such as "head.*".
+        skip_frozen: leave parameters with `requires_grad=False` as they are.
+        min_share: least share of the weights that must be decoded, of those not left out, 0 to 1.
         generator: the only source of randomness; None means torch's global generator, so that
             `torch.manual_seed` decides. A given generator leaves the global one alone.
 
     Raises:
-        UnknownNameError: if there is no such source, method, fit or fill.
+        UnknownNameError: if there is no such source, method, fit or fill, or a pattern matches no parameter.
         ArtifactError: if the source's file is damaged, or holds no trained sampler of a method that needs one.
         PlanError: if less than `min_share` would be decoded, or the parameters cannot be written.
         LayoutError: if the fit is "exact" and the shapes are not.
@@ -66,13 +88,14 @@ def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but t
     check_strength(strength)
     _check_generator(generator)
     representation = load(source)
-    steps = plan(model, source, fit=fit, fill=fill)
+    choice: Choice = {
+        "fit": fit, "fill": fill, "include": include, "exclude": exclude, "skip_frozen": skip_frozen,
+    }  # fmt: skip
+    steps = make_plan(model, representation.layout, **choice)
     steps.check(min_share)
     weights = representation.sample(1, method=method, generator=generator)[0]
     stats = representation.layer_stats() if fill == "zoo" else None
-    return apply_(
-        model, steps, representation.layout, weights, strength=strength, generator=generator, layer_stats=stats
-    )
+    return apply_(model, steps, weights, strength=strength, generator=generator, layer_stats=stats)
 
 
 @torch.no_grad()
@@ -85,6 +108,9 @@ def ensemble(  # noqa: PLR0913 - see init_
     strength: float = 1.0,
     fit: str = "auto",
     fill: str = "default",
+    include: Patterns = None,
+    exclude: Patterns = None,
+    skip_frozen: bool = False,
     min_share: float = MIN_SHARE,
     combine: str = "probabilities",
     generator: torch.Generator | None = None,
@@ -99,12 +125,15 @@ def ensemble(  # noqa: PLR0913 - see init_
         strength: as for `init_`.
         fit: as for `init_`.
         fill: as for `init_`.
+        include: as for `init_`; only with `model`.
+        exclude: as for `init_`; only with `model`.
+        skip_frozen: as for `init_`.
         min_share: as for `init_`.
         combine: "probabilities" or "logits", see `Ensemble`.
         generator: as for `init_`.
 
     Raises:
-        ArgumentError: if `n` is not a positive integer.
+        ArgumentError: if `n` is not a positive integer, or parameters are left out of the source's own network.
         Others as for `init_`.
 
     Source: Schürholt et al. 2022, arXiv:2209.14733, Figure 5.
@@ -116,11 +145,16 @@ def ensemble(  # noqa: PLR0913 - see init_
         raise ArgumentError(f"n must be an integer of at least 1, got {n!r}")
     if isinstance(model, nn.Module):
         raise ArgumentError(f"model must make a member when called, such as a class, got a {type(model).__name__}")
+    if model is None and not (include is None and exclude is None):
+        raise ArgumentError("include and exclude need model=: without it members are the source's network, all decoded")
     check_strength(strength)
     _check_generator(generator)
     representation = load(source)
     weights = representation.sample(n, method=method, generator=generator)
-    if model is None and (strength, fit, fill) == (1, "auto", "default"):
+    choice: Choice = {
+        "fit": fit, "fill": fill, "include": include, "exclude": exclude, "skip_frozen": skip_frozen,
+    }  # fmt: skip
+    if model is None and strength == 1 and choice == AS_DECODED:
         return Ensemble([representation.build_model(row) for row in weights], combine=combine)
     stats = representation.layer_stats() if fill == "zoo" else None
     members = []
@@ -128,14 +162,22 @@ def ensemble(  # noqa: PLR0913 - see init_
         with _unmoved(generator):
             member = representation.build_model(row) if model is None else model()
         _check_module(member)
-        steps = make_plan(member, representation.layout, fit=fit, fill=fill)
+        steps = make_plan(member, representation.layout, **choice)
         steps.check(min_share)
-        layout = representation.layout
-        members.append(apply_(member, steps, layout, row, strength=strength, generator=generator, layer_stats=stats))
+        members.append(apply_(member, steps, row, strength=strength, generator=generator, layer_stats=stats))
     return Ensemble(members, combine=combine)
 
 
-def plan(model: nn.Module, source: str | Path = DEFAULT_SOURCE, *, fit: str = "auto", fill: str = "default") -> Plan:
+def plan(  # noqa: PLR0913
+    model: nn.Module,
+    source: str | Path = DEFAULT_SOURCE,
+    *,
+    fit: str = "auto",
+    fill: str = "default",
+    include: Patterns = None,
+    exclude: Patterns = None,
+    skip_frozen: bool = False,
+) -> Plan:
     """Say what `init_` would do to `model`, without doing it; `print(plan(...))` shows a table.
 
     Args:
@@ -146,6 +188,9 @@ def plan(model: nn.Module, source: str | Path = DEFAULT_SOURCE, *, fit: str = "a
             "auto" is exact where it can be and layerwise elsewhere.
         fill: what the parameters get that no decoded weight reaches: "default" (PyTorch's own initialisation),
             "keep" (what is there) or "zoo" (normal with the source layer's mean and standard deviation).
+        include: as for `init_`.
+        exclude: as for `init_`; layers are paired as if they were not excluded.
+        skip_frozen: as for `init_`.
 
     Raises:
         As `init_`.
@@ -155,7 +200,9 @@ def plan(model: nn.Module, source: str | Path = DEFAULT_SOURCE, *, fit: str = "a
     'exact'
     """
     _check_module(model)
-    return make_plan(model, load(source).layout, fit=fit, fill=fill)
+    return make_plan(
+        model, load(source).layout, fit=fit, fill=fill, include=include, exclude=exclude, skip_frozen=skip_frozen
+    )
 
 
 def load(source: str | Path = DEFAULT_SOURCE) -> HyperRepresentation:

@@ -19,6 +19,7 @@ from hyperinit.errors import ArgumentError
 from hyperinit.layout import Layout
 from hyperinit.matching import Layer
 from hyperinit.resizing import Block
+from hyperinit.writing import whole
 
 FILLS = ("default", "keep", "zoo")
 KEPT, DRAWN = "kept", "default draw"  # what a plan says of the weights that no decoded one reaches
@@ -218,4 +219,4 @@ def _copy_tensor(value: Tensor) -> Tensor:
     if not isinstance(value, nn.Parameter):
         return torch.empty_like(value, device="cpu") if value.is_meta else value.detach().to("cpu", copy=True)
     dtype = value.dtype if value.is_complex() else torch.float32  # resets cannot draw packed integers
-    return nn.Parameter(value.detach().to("cpu", dtype, copy=True), requires_grad=False)
+    return nn.Parameter(whole(value.detach()).to("cpu", dtype, copy=True), requires_grad=False)

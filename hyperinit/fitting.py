@@ -13,7 +13,6 @@ from itertools import zip_longest
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from hyperinit.errors import ArgumentError, LayoutError, PlanError, UnknownNameError
 from hyperinit.filling import (
@@ -30,19 +29,30 @@ from hyperinit.filling import (
 )
 from hyperinit.layout import Layout
 from hyperinit.matching import align, match_runs, match_tensors, module_layers, source_layers
-from hyperinit.planning import Plan, Row
+from hyperinit.planning import Patterns, Plan, Row, left_out
 from hyperinit.resizing import Block
+from hyperinit.views import parametrised, plain, unwrapped
+from hyperinit.writing import check_writable, whole, write
 
 __all__ = ["FILLS", "FITS", "Plan", "Row", "apply_", "make_plan"]
 
 FITS = ("auto", "exact", "flat", "layerwise")
 
 
-def make_plan(module: nn.Module, layout: Layout, *, fit: str = "auto", fill: str = "default") -> Plan:
+def make_plan(  # noqa: PLR0913
+    module: nn.Module,
+    layout: Layout,
+    *,
+    fit: str = "auto",
+    fill: str = "default",
+    include: Patterns = None,
+    exclude: Patterns = None,
+    skip_frozen: bool = False,
+) -> Plan:
     """Decide which decoded tensor goes where; nothing is written and nothing is drawn.
 
     Args:
-        module: any network.
+        module: any network; wrappers and parametrisations are looked through, see `hyperinit.views`.
         layout: of the source's network.
         fit: "exact" needs the source's shapes in the source's order, under any names; "flat" fills the parameters
             in order from the vector, except those of norms, and cuts off what is left; "layerwise" pairs conv and
@@ -50,10 +60,13 @@ def make_plan(module: nn.Module, layout: Layout, *, fit: str = "auto", fill: str
             elsewhere.
         fill: "default" is the default initialisation of each module's own type, "keep" leaves what is there, "zoo"
             draws from a normal with the mean and standard deviation of the source layer. A parameter whose module
-            has no `reset_parameters` is left as it is.
+            has no `reset_parameters` is left as it is, and so is a parametrised one that no decoded weight reaches.
+        include: patterns of the names of parameters to write, as the shell's (`features.*`); None is all.
+        exclude: patterns of those to leave as they are; layers are paired as if they were not excluded.
+        skip_frozen: leave parameters with `requires_grad=False` as they are.
 
     Raises:
-        UnknownNameError: for another fit or fill.
+        UnknownNameError: for another fit or fill, or a pattern that no parameter matches.
         LayoutError: if the fit is exact and the shapes are not.
         PlanError: if there is nothing to decode into, or parameters are not materialised.
 
@@ -68,8 +81,11 @@ def make_plan(module: nn.Module, layout: Layout, *, fit: str = "auto", fill: str
             near = get_close_matches(str(name), names, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(names)}"
             raise UnknownNameError(f"unknown {what} {name!r}; {hint}")
+    module = unwrapped(module)
+    fixed, module = parametrised(module), plain(module)
     parameters = dict(module.named_parameters())
-    _check_writable(parameters)
+    check_writable(parameters)
+    left = left_out(parameters, include, exclude, skip_frozen=skip_frozen)
     if fit in ("auto", "exact"):
         problems = _differences(parameters, layout)
         if problems and fit == "exact":
@@ -93,29 +109,13 @@ def make_plan(module: nn.Module, layout: Layout, *, fit: str = "auto", fill: str
     stats = nearest_sources(layout, layers, pairs) if fill == "zoo" else {}
     rows = []
     for name, value in parameters.items():
+        shape = tuple(value.shape)
+        if name in left:
+            rows.append(Row(name, shape, left[name], None, 0, KEPT))
+            continue
         rest = rest_of(module.get_submodule(name.rpartition(".")[0]), value, fill, stats.get(name))
-        rows.append(_row(name, tuple(value.shape), fit, blocks.get(name), rest))
+        rows.append(_row(name, shape, fit, blocks.get(name), KEPT if name in fixed and name not in blocks else rest))
     return Plan(fit, tuple(rows), fill, layout)
-
-
-def _check_writable(parameters: Mapping[str, Tensor]) -> None:
-    bare = [name for name, value in parameters.items() if is_lazy(value) or value.is_meta or value.is_inference()]
-    if bare:
-        raise PlanError(
-            f"parameters must be materialised, got lazy, meta or inference-mode ones: {', '.join(bare[:8])}. Run one "
-            f"batch through a lazy module, call to_empty(device=...) on a meta one, or build it outside inference_mode"
-        )
-    shared = [name for name, value in parameters.items() if not _own_memory(value)]
-    if shared:
-        raise PlanError(
-            f"every weight must have memory of its own, got expanded ones: {', '.join(shared[:8])}; clone them"
-        )
-    if not any(value.numel() for value in parameters.values() if value.is_floating_point()):
-        raise PlanError(f"the module must have floating-point parameters, got {len(parameters)} parameters and none")
-
-
-def _own_memory(value: Tensor) -> bool:
-    return all(step or size < 2 for step, size in zip(value.stride(), value.shape, strict=True))
 
 
 def _differences(parameters: Mapping[str, Tensor], layout: Layout) -> list[str]:
@@ -162,60 +162,54 @@ def _row(name: str, shape: tuple[int, ...], fit: str, found: tuple[str, Block] |
 def apply_(  # noqa: PLR0913
     module: nn.Module,
     plan: Plan,
-    layout: Layout,
     weights: Tensor,
     *,
     strength: float = 1.0,
-    fill: str | None = None,
     generator: torch.Generator | None = None,
     layer_stats: LayerStats | None = None,
 ) -> nn.Module:
     """Write a decoded weight vector into a module, in place, as its plan says; return the module.
 
-    Everything that can fail happens before the first parameter is written. Parameters keep their identity, dtype,
-    device, `requires_grad` and tying; buffers are untouched. All arithmetic and all draws are float32 on the CPU.
+    All or nothing, see `hyperinit.writing.write`. Parameters keep their identity, dtype, device, `requires_grad` and
+    tying; buffers are untouched. All arithmetic and all draws are float32 on the CPU.
 
     Args:
         module: the one that the plan was made for, or one of the same shapes.
         plan: of `make_plan`.
-        layout: the one that the plan was made with.
         weights: decoded weights, shape (D,).
         strength: s in [0, 1]; a decoded weight becomes s * decoded + (1 - s) * default draw. What its module cannot
             draw is mixed with its present value instead.
-        fill: None or the plan's.
         generator: the only source of randomness; None means torch's global CPU generator.
         layer_stats: mean and standard deviation of each source layer's weights, for fill="zoo".
 
     Raises:
         ArgumentError: if an argument has another value or shape.
-        LayoutError: if the plan belongs to another source.
         PlanError: if the plan belongs to another module, or a value is not finite in its parameter's dtype.
 
     Source: the mix is shrink and perturb, Ash and Adams 2020, arXiv:1910.08475.
 
     >>> net = nn.Linear(2, 1)
-    >>> layout = Layout.of(net)
-    >>> apply_(net, make_plan(net, layout), layout, torch.tensor([1.0, 2.0, 3.0])).bias.item()
+    >>> apply_(net, make_plan(net, Layout.of(net)), torch.tensor([1.0, 2.0, 3.0])).bias.item()
     3.0
     """
-    parameters = dict(module.named_parameters())
-    _check_arguments(parameters, plan, layout, weights, strength, fill)
+    network = unwrapped(module)
+    view = plain(network)
+    parameters = dict(view.named_parameters())
+    _check_arguments(parameters, plan, weights, strength)
     weights = weights.detach().to("cpu", torch.float32)
-    draws, rests = _draw(module, plan, strength, generator, layer_stats)
+    draws, rests = _draw(view, plan, strength, generator, layer_stats)
     values = {}
     for row in plan.rows:
         if row.block is None and row.rest == KEPT:
             continue
         present = parameters[row.name]
-        rest = rests[row.name] if row.name in rests else present.to("cpu", torch.float32)
+        rest = rests[row.name] if row.name in rests else whole(present).to("cpu", torch.float32)
         if row.block is not None:
             rest = mix(row.block, weights, strength, draws.get(row.name), rest, keep=row.rest == KEPT)
         values[row.name] = rest.to(present.dtype)
         if not values[row.name].float().isfinite().all():
             raise PlanError(f"every new value must be finite, got others for {row.name} in {present.dtype}")
-    # Everything that can fail has happened above; only copies follow.
-    for name, value in values.items():
-        parameters[name].copy_(value)
+    write(network, values)
     return module
 
 
@@ -234,17 +228,11 @@ def _draw(
     return {name: draws[name] for name in mixed}, rests | {name: draws[name] for name in drawn}
 
 
-def _check_arguments(  # noqa: PLR0913
-    parameters: Mapping[str, Tensor], plan: Plan, layout: Layout, weights: Tensor, strength: float, fill: str | None
-) -> None:
+def _check_arguments(parameters: Mapping[str, Tensor], plan: Plan, weights: Tensor, strength: float) -> None:
     check_strength(strength)
-    if fill not in (None, plan.fill):
-        raise ArgumentError(f"fill must be the plan's {plan.fill!r}, got {fill!r}; make the plan with fill={fill!r}")
-    if layout != plan.layout:
-        raise LayoutError(f"the plan must be made with the same layout, got one of {layout.size} weights")
-    if tuple(weights.shape) != (layout.size,):
-        raise ArgumentError(f"weights must have shape ({layout.size},), got {tuple(weights.shape)}")
-    _check_writable(parameters)
+    if tuple(weights.shape) != (plan.layout.size,):
+        raise ArgumentError(f"weights must have shape ({plan.layout.size},), got {tuple(weights.shape)}")
+    check_writable(parameters)
     got = [(name, tuple(value.shape)) for name, value in parameters.items()]
     planned = [(row.name, row.shape) for row in plan.rows]
     if got != planned:

@@ -2,13 +2,58 @@
 
 from __future__ import annotations
 
+import fnmatch
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
-from hyperinit.errors import ArgumentError, PlanError
+from torch import Tensor
+
+from hyperinit.errors import ArgumentError, PlanError, UnknownNameError
 from hyperinit.filling import KEPT
 from hyperinit.layout import Layout
 from hyperinit.resizing import Block
+
+LEFT_OUT = ("excluded", "frozen")
+Patterns = str | Iterable[str] | None
+
+
+def left_out(
+    parameters: Mapping[str, Tensor], include: Patterns, exclude: Patterns, *, skip_frozen: bool
+) -> dict[str, str]:
+    """Say which parameters a plan must leave as they are, and why: "excluded" or "frozen".
+
+    Raises:
+        UnknownNameError: if a pattern matches no parameter; it names the nearest ones.
+        PlanError: if none would be left to write.
+
+    >>> from torch import nn
+    >>> left_out(dict(nn.Linear(2, 1).named_parameters()), None, "b*", skip_frozen=False)
+    {'bias': 'excluded'}
+    """
+    chosen = set(parameters) if include is None else _matching(parameters, include, "include")
+    chosen -= set() if exclude is None else _matching(parameters, exclude, "exclude")
+    found = {name: "excluded" for name in parameters if name not in chosen}
+    if skip_frozen:
+        found |= {name: "frozen" for name in chosen if not parameters[name].requires_grad}
+    if len(found) == len(parameters):
+        raise PlanError(
+            f"at least one parameter must be written, got {len(found)} that are all excluded or frozen: change "
+            f"include={include!r}, exclude={exclude!r} or skip_frozen={skip_frozen}"
+        )
+    return found
+
+
+def _matching(parameters: Mapping[str, Tensor], patterns: str | Iterable[str], what: str) -> set[str]:
+    found: set[str] = set()
+    for pattern in (patterns,) if isinstance(patterns, str) else patterns:
+        names = fnmatch.filter(parameters, pattern)
+        if not names:
+            near = get_close_matches(pattern, parameters, n=3, cutoff=0.3) or list(parameters)[:8]
+            raise UnknownNameError(f"{what} must match a parameter, got {pattern!r}; near it are {', '.join(near)}")
+        found |= set(names)
+    return found
 
 
 @dataclass(frozen=True)
@@ -19,7 +64,8 @@ class Row:
         name: as `module.named_parameters()` calls it.
         shape: of the parameter.
         origin: "exact" (a whole tensor of this shape), "resized" (a tensor of another shape), "flat" (a run of the
-            vector, whatever its shape), "filled" (no decoded weight), or "untouched" (stays as it is).
+            vector, whatever its shape), "filled" (no decoded weight), or stays as it is: "untouched", "excluded" by a
+            pattern, "frozen".
         source: names of the source tensors, or None.
         overlap: number of weights of this parameter that decoded weights reach.
         rest: what its other weights get: "default draw", "kept", "normal of NAME", or "" if there are none.
@@ -66,8 +112,16 @@ class Plan:
 
     @property
     def decoded_share(self) -> float:
-        """Share of the module's weights that decoded weights reach, 0 to 1; a repeated weight counts each time."""
-        return sum(row.overlap for row in self.rows) / sum(row.size for row in self.rows)
+        """Share of the weights that decoded weights reach, 0 to 1; a repeated weight counts each time.
+
+        Parameters that the caller left out do not count.
+        """
+        return sum(row.overlap for row in self.rows) / self.size
+
+    @property
+    def size(self) -> int:
+        """Number of weights but those that the caller left out."""
+        return sum(row.size for row in self.rows if row.origin not in LEFT_OUT)
 
     def check(self, min_share: float) -> None:
         """Refuse to decode too little.
@@ -96,16 +150,18 @@ class Plan:
             cells.append((row.name, shape, row.origin, row.source or "-", share, ", ".join(rest) or "-"))
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells]
-        total = sum(row.size for row in self.rows)
+        total, asked = self.size, [row for row in self.rows if row.origin not in LEFT_OUT]
         filled, untouched = (
-            sum(row.size - row.overlap - row.zeros for row in self.rows if (row.rest == KEPT) is kept) / total
+            sum(row.size - row.overlap - row.zeros for row in asked if (row.rest == KEPT) is kept) / total
             for kept in (False, True)
         )
         zeros = sum(row.zeros for row in self.rows) / total
+        out = sum(row.size for row in self.rows) - total
+        beyond = f"; {out:,} others stay as they are" if out else ""
         beside = f"zero beside them {zeros:.1%}, " if zeros else ""
         foot = (
             f"\ndecoded {self.decoded_share:.1%}, {beside}filled {filled:.1%}, untouched {untouched:.1%} "
-            f"of {total:,} weights\n"
+            f"of {total:,} weights{beyond}\n"
             f"fit: {self.fit}; strength: 1 for the source's own task, 0.5 for another task"
         )
         return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], foot])

@@ -30,6 +30,8 @@ LAYERS = [  # modules of hyperinit; each may import its own layer and those abov
     {"card"},
     {"artifact"},
     {"representation"},
+    {"views"},
+    {"writing"},
     {"resizing", "matching", "filling", "planning", "fitting", "ensemble"},
     {"api"},
     {"__init__"},

@@ -41,7 +41,7 @@ def same(module, before):
 
 
 def put(module, layout, weights, *, fit="auto", fill="default", **options):
-    return apply_(module, make_plan(module, layout, fit=fit, fill=fill), layout, weights, **options)
+    return apply_(module, make_plan(module, layout, fit=fit, fill=fill), weights, **options)
 
 
 @pytest.mark.parametrize(
@@ -194,14 +194,14 @@ def test_zoo_fill_draws_with_the_sources_mean_and_std(layout, weights):
     module = nn.Sequential(*wide(), nn.BatchNorm1d(10))
     plan = make_plan(module, layout, fill="zoo")
     assert {row.name: row.rest for row in plan.rows}["3.weight"] == "normal of 3"
-    apply_(module, plan, layout, weights, layer_stats=stats, generator=gen())
+    apply_(module, plan, weights, layer_stats=stats, generator=gen())
     assert module[3].weight[6:].mean().item() == pytest.approx(-8, abs=0.02)
     assert module[3].weight[6:].std().item() == pytest.approx(0.1, rel=0.1)
     assert module[0].weight[8:].mean().item() == pytest.approx(3, abs=0.2)
     assert module[12].weight.eq(1).all()
     before = state(module)
     with pytest.raises(ArgumentError, match=r"layer_stats.*layer '0', got None"):
-        apply_(module, plan, layout, weights)
+        apply_(module, plan, weights)
     assert same(module, before)
 
 

@@ -25,7 +25,7 @@ def wide():
 
 
 def put(module, layout, weights, fit="auto"):
-    return apply_(module, make_plan(module, layout, fit=fit), layout, weights, generator=torch.Generator())
+    return apply_(module, make_plan(module, layout, fit=fit), weights, generator=torch.Generator())
 
 
 def test_flat_leaves_norms_alone(layout, weights):

@@ -1,0 +1,140 @@
+"""What a module looks like without its wrappers: plain tensors under the names that its author gave them.
+
+A plan is made of such a view; `hyperinit.writing` knows the way back into the module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from hyperinit.errors import PlanError
+
+WRAPPERS = ("_orig_mod", "module")  # where torch.compile, and the data parallel wrappers, keep the network
+OLD_HOOKS = ("WeightNorm", "SpectralNorm")  # of torch.nn.utils.weight_norm and spectral_norm, without parametrizations
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the network inside of `torch.compile`, `DataParallel` and `DistributedDataParallel`, however nested.
+
+    >>> net = nn.Linear(2, 1)
+    >>> unwrapped(nn.DataParallel(net)) is net
+    True
+    """
+    parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    while isinstance(model, parallel) or "_orig_mod" in model._modules:
+        model = model._modules[WRAPPERS[isinstance(model, parallel)]]  # type: ignore[assignment]
+    return model
+
+
+def plain(module: nn.Module) -> nn.Module:
+    """Return the module itself or, if parts are parametrised, a stand-in that holds effective weights in their place.
+
+    Everything else of the stand-in is the module's own, tensors included. Nothing of the module changes, also not the
+    estimates of a spectral norm.
+
+    Raises:
+        PlanError: for what has no plain weights: the hooks of `torch.nn.utils.weight_norm` and `spectral_norm`, and
+            the first version of FSDP.
+
+    >>> net = torch.nn.utils.parametrizations.weight_norm(nn.Linear(2, 1))
+    >>> [name for name, _ in net.named_parameters()]
+    ['bias', 'parametrizations.weight.original0', 'parametrizations.weight.original1']
+    >>> [name for name, _ in plain(net).named_parameters()]
+    ['weight', 'bias']
+    """
+    for name, part in module.named_modules():
+        _check(name, part)
+    if not any(parametrize.is_parametrized(part) for part in module.modules()):
+        return module
+    return _stand_in(module, {})
+
+
+def parametrised(module: nn.Module) -> dict[str, tuple[nn.Module, str]]:
+    """Find the parametrised tensors: full plain name -> the part that holds it, and its name there.
+
+    >>> net = nn.Sequential(torch.nn.utils.parametrizations.orthogonal(nn.Linear(2, 2)))
+    >>> list(parametrised(net))
+    ['0.weight']
+    """
+    found: dict[str, tuple[nn.Module, str]] = {}
+    for path, part in module.named_modules():
+        if parametrize.is_parametrized(part):
+            found |= {f"{path}.{name}".lstrip("."): (part, name) for name in _names(part)}
+    return found
+
+
+def parametrisation(part: nn.Module, name: str) -> parametrize.ParametrizationList:
+    """Return what computes a parametrised tensor of a part."""
+    return cast(parametrize.ParametrizationList, cast(nn.ModuleDict, part.parametrizations)[name])
+
+
+@torch.no_grad()
+def effective(part: nn.Module, name: str) -> Tensor:
+    """Return the weight that a parametrised part computes with, in evaluation mode, so that no estimate moves on."""
+    with _evaluating(parametrisation(part, name)):
+        return getattr(part, name).detach()  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def _check(name: str, part: nn.Module) -> None:
+    place = name or "the module"
+    if type(part).__name__ == "FullyShardedDataParallel":
+        raise PlanError(
+            f"{place} is wrapped by FullyShardedDataParallel, whose parameters are flat pieces; call init_ before "
+            f"wrapping, or use torch.distributed.fsdp.fully_shard"
+        )
+    for hook in part._forward_pre_hooks.values():
+        if type(hook).__name__ in OLD_HOOKS and hasattr(hook, "name"):
+            way = f"torch.nn.utils.parametrizations.{_new_name(hook)}"
+            raise PlanError(
+                f"{place} computes its {hook.name} anew by a hook of torch.nn.utils.{_new_name(hook)}; call init_ "
+                f"before that, or use {way}"
+            )
+
+
+def _new_name(hook: object) -> str:
+    return {"WeightNorm": "weight_norm", "SpectralNorm": "spectral_norm"}[type(hook).__name__]
+
+
+def _stand_in(module: nn.Module, memo: dict[int, nn.Module]) -> nn.Module:
+    """Copy the tree of modules, not its tensors; a reused module stays one."""
+    if id(module) in memo:
+        return memo[id(module)]
+    kind = type(module)
+    names: list[str] = []
+    if parametrize.is_parametrized(module):
+        names, kind = _names(module), kind.__bases__[0]
+    fresh = memo[id(module)] = object.__new__(kind)
+    fresh.__dict__.update(vars(module))
+    weights = {name: nn.Parameter(effective(module, name), requires_grad=_trains(module, name)) for name in names}
+    fresh._parameters = {**weights, **module._parameters}
+    fresh._modules = {
+        name: None if child is None else _stand_in(child, memo)
+        for name, child in module._modules.items()
+        if not (names and name == "parametrizations")
+    }
+    return fresh
+
+
+def _trains(module: nn.Module, name: str) -> bool:
+    return any(value.requires_grad for value in parametrisation(module, name).parameters())
+
+
+def _names(part: nn.Module) -> list[str]:
+    return list(cast(nn.ModuleDict, part.parametrizations))
