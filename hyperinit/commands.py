@@ -94,7 +94,7 @@ def _info(arguments: argparse.Namespace) -> Answer:
         "bytes": path.stat().st_size,
         "sha256": hub.digest(path),
         "weights": representation.layout.size,
-        "latent": representation.header.autoencoder.latent,
+        "latent": representation.latent_size,
         "parameters": sum(value.numel() for value in representation.autoencoder.parameters()),
     }
     size = (
