@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from hyperinit import nets
 from hyperinit.errors import ArgumentError, ArtifactError, LayoutError, UnknownNameError
+from hyperinit.evaluating import count_right
 from hyperinit.files import replacing
 
 COMBINE = ("probabilities", "logits")
@@ -108,8 +109,7 @@ class Ensemble(nn.Module):
         right = torch.zeros(len(self.members) + 1)
         for inputs, labels in zip(x.split(batch), y.split(batch), strict=True):
             outputs = self.member_outputs(inputs)
-            answers = torch.cat([self._combined(outputs)[None], outputs]).argmax(2)  # (1 + n, B)
-            right += (answers == labels).sum(1).cpu()
+            right += count_right(torch.cat([self._combined(outputs)[None], outputs]), labels).cpu()
         joint, *members = (right / len(y)).tolist()
         return Accuracies(joint, tuple(members))
 
