@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import TypedDict
 
 from torch import Tensor
 
@@ -17,6 +18,19 @@ from hyperinit.resizing import Block
 
 LEFT_OUT = ("excluded", "frozen")
 Patterns = str | Iterable[str] | None
+
+
+class Choice(TypedDict):
+    """What decides which parameters are written, and how."""
+
+    fit: str
+    fill: str
+    include: Patterns
+    exclude: Patterns
+    skip_frozen: bool
+
+
+AS_DECODED: Choice = {"fit": "auto", "fill": "default", "include": None, "exclude": None, "skip_frozen": False}
 
 
 def left_out(

@@ -8,6 +8,7 @@ Letters: n members, B inputs.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
@@ -39,6 +40,38 @@ def stackable(members: Sequence[nn.Module]) -> bool:
         and all(map(_same, zip(*chains, strict=True)))
         and _in_order(chains[0])
     )
+
+
+class SideBySide:
+    """Whether members can run side by side, found out anew only when their parts, modes or hooks have changed.
+
+    >>> members = nn.ModuleList(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 3)) for _ in range(2))
+    >>> watch = SideBySide(members)
+    >>> watch.allowed(), members[0].append(nn.Tanh()) and watch.allowed()
+    (True, False)
+    """
+
+    def __init__(self, members: nn.ModuleList) -> None:
+        self._members = members
+        self._seen: list[object] | None = None
+        self._allowed = False
+
+    def allowed(self) -> bool:
+        """Say whether `stacked_forward` computes what the members compute one by one."""
+        found = [fact for member in self._members for fact in _watched(member)]
+        if self._seen is None or len(found) != len(self._seen) or not all(map(operator.is_, found, self._seen)):
+            self._seen, self._allowed = found, stackable(list(self._members))
+        return self._allowed
+
+
+def _watched(part: nn.Module) -> Iterator[object]:
+    """What decides, cheaply; modules themselves and not their ids, which may be used again."""
+    yield part
+    yield part.training
+    yield not _hookless(part)
+    for child in part._modules.values():
+        if child is not None:
+            yield from _watched(child)
 
 
 def stacked_forward(members: Sequence[nn.Module], x: Tensor) -> Tensor:

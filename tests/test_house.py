@@ -26,13 +26,13 @@ MAY_IMPORT = {  # package -> packages of ours that it may import
 }
 LAYERS = [  # modules of hyperinit; each may import its own layer and those above it in this list
     {"errors", "files", "factories"},
-    {"layout", "nets", "table4", "reference", "chunked", "stacked", "autoencoder", "samplers", "hub"},
+    {"layout", "nets", "table4", "reference", "chunked", "stacked", "autoencoder", "samplers", "hub", "evaluating"},
     {"card"},
     {"artifact"},
     {"representation"},
     {"views"},
     {"writing"},
-    {"resizing", "matching", "filling", "planning", "fitting", "ensemble"},
+    {"resizing", "matching", "filling", "planning", "fitting", "ensemble", "calibrating", "selecting"},
     {"api"},
     {"__init__"},
     {"commands"},
