@@ -26,6 +26,8 @@ MAY_IMPORT = {  # package -> packages of ours that it may import
 }
 LAYERS = [  # modules of hyperinit; each may import its own layer and those above it in this list
     {"errors", "files"},
+    {"download", "cache", "address"},
+    {"registry", "huggingface"},
     {"layout", "nets", "table4", "reference", "autoencoder", "samplers", "hub"},
     {"card"},
     {"artifact"},
@@ -33,7 +35,7 @@ LAYERS = [  # modules of hyperinit; each may import its own layer and those abov
     {"resizing", "matching", "filling", "planning", "fitting", "ensemble"},
     {"api"},
     {"__init__"},
-    {"cli", "__main__"},
+    {"cli", "__main__", "hub_commands"},
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 LIGHT = {"hyperinit", "torch", "numpy", "safetensors", *sys.stdlib_module_names}  # may be imported at module level
