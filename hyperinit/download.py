@@ -2,26 +2,22 @@
 
 A file is written to a `.part` file of its own beside the target and gets its name only when its size and digest are
 right, so that any number of processes may fetch the same file at once without a lock. A download that is cut off goes
-on where it was, within one call and in the next. Proxies (`HTTPS_PROXY`, `NO_PROXY`), private certificates
-(`REQUESTS_CA_BUNDLE`) and `.netrc` work as everywhere with requests.
+on where it was, within one call and in the next.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
 
+from hyperinit.attempts import Problem, ask, insist, refusal, shown
 from hyperinit.errors import DownloadError
 from hyperinit.files import digest
 
@@ -29,10 +25,6 @@ if TYPE_CHECKING:
     import requests
 
 CHUNK = 1 << 16  # bytes
-TIMEOUT = 30.0  # seconds without an answer, or without another byte
-WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds before each further attempt at one address
-LONGEST = 60.0  # seconds that a server's Retry-After can make us wait
-LATER = (408, 425, 429)  # answers besides 5xx that another attempt may change
 TITLES = {"md5": "MD5", "sha256": "SHA-256"}
 
 
@@ -59,15 +51,6 @@ class Wanted:
     headers: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
     by_hand: str = ""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why an attempt failed; whether another one may help, and after how many seconds the server wants it."""
-
-    text: str
-    passing: bool = False
-    wait: float = 0.0
 
 
 @dataclass
@@ -100,15 +83,6 @@ def switch(offline: bool | None = None) -> str:
     return "offline=True forbids to fetch it; leave that out" if offline else ""
 
 
-def shown(url: str) -> str:
-    """Return an address without the password that it may hold.
-
-    >>> shown("https://me:secret@example.org/a?b")
-    'https://example.org/a?b'
-    """
-    return re.sub(r"^([^:/]+://)[^/?#]*@", r"\1", url)
-
-
 def fetch(wanted: Wanted, target: Path, *, offline: bool | None = None) -> None:
     """Fetch a file, from the first of its addresses that gives the right one.
 
@@ -122,7 +96,7 @@ def fetch(wanted: Wanted, target: Path, *, offline: bool | None = None) -> None:
     """
     by_hand = "by hand: " + (wanted.by_hand or f"put {' or '.join(map(shown, wanted.urls))} at {target}")
     if said := switch(offline):
-        raise DownloadError(f"{target} is missing and {said}, or {by_hand}")
+        raise DownloadError(f"{target} is {'not whole' if target.exists() else 'missing'} and {said}, or {by_hand}")
     problems = []
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -139,70 +113,6 @@ def fetch(wanted: Wanted, target: Path, *, offline: bool | None = None) -> None:
         f"{wanted.name or target.name} could not be fetched: {'; '.join(problems)}. Try again later, or {by_hand}. "
         "HYPERINIT_OFFLINE=1 keeps from trying"
     )
-
-
-def insist(url: str, once: Callable[[], Problem | None], reached: Callable[[], int] = lambda: 0) -> Problem | None:
-    """Make one attempt, and further ones after a pause while that may help; return what is wrong, or None.
-
-    Args:
-        url: for messages.
-        once: one attempt; what requests raises is a problem that may pass.
-        reached: bytes that are there; the count of attempts begins anew when there are more than ever before.
-    """
-    import requests
-    from urllib3.exceptions import HTTPError
-
-    left, furthest = list(WAITS), reached()
-    while True:
-        try:
-            problem = once()
-        except (requests.RequestException, HTTPError) as error:
-            problem = Problem(f"{shown(url)}: {type(error).__name__}: {error}", _may_pass(error))
-        if problem is None or not problem.passing:
-            return problem
-        if reached() > furthest:
-            left, furthest = list(WAITS), reached()
-        if not left:
-            return problem
-        time.sleep(min(max(left.pop(0), problem.wait), LONGEST))
-
-
-def ask(method: str, url: str, headers: Mapping[str, str], *, safe: bool, follow: bool = True) -> requests.Response:
-    """Send one request; the body is left to be read.
-
-    Args:
-        method: "GET" or "HEAD".
-        url: http or https.
-        headers: to send.
-        safe: whether a redirect from https to plain http may be followed, since a digest protects the file.
-        follow: whether to follow redirects at all.
-
-    Raises:
-        requests.RequestException: if there is no answer.
-    """
-    import requests
-
-    def guard(reply: requests.Response, *_: object, **__: object) -> None:
-        to = urljoin(reply.url, reply.headers.get("Location", ""))
-        if reply.is_redirect and urlsplit(reply.url).scheme == "https" and urlsplit(to).scheme != "https" and not safe:
-            raise requests.exceptions.InvalidURL(f"it redirects to {shown(to)}, which nothing protects")
-
-    return requests.request(
-        method,
-        url,
-        headers={**headers, "Accept-Encoding": "identity"},  # the file as it lies there, not unpacked on the way
-        stream=True,
-        timeout=TIMEOUT,
-        allow_redirects=follow,
-        hooks={"response": guard},
-    )
-
-
-def refusal(url: str, reply: requests.Response) -> Problem:
-    """Return the problem that an answer without the file is."""
-    status = reply.status_code
-    passing = status >= 500 or status in LATER
-    return Problem(f"{shown(url)}: HTTP status {status}", passing, _wait(reply) if passing else 0)
 
 
 @contextmanager
@@ -300,26 +210,6 @@ def _verdict(url: str, part: Part, wanted: Wanted) -> Problem | None:
     part.clear()
     title = TITLES[wanted.algorithm]
     return Problem(f"{shown(url)} has {title} {got}, expected {wanted.digest}, and nothing of it was kept", resumed)
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether another attempt may do without this error: not those about addresses, headers and certificates."""
-    import requests
-
-    kinds = requests.exceptions
-    lasting = (kinds.InvalidURL, kinds.InvalidSchema, kinds.MissingSchema, kinds.InvalidHeader, kinds.TooManyRedirects)
-    return not isinstance(error, lasting) and "CERTIFICATE_VERIFY_FAILED" not in str(error)
-
-
-def _wait(reply: requests.Response) -> float:
-    """Seconds that a server asks to wait, which it says as a number or as a date."""
-    text = reply.headers.get("Retry-After", "")
-    if text.isdecimal():
-        return float(text)
-    try:
-        return parsedate_to_datetime(text).timestamp() - time.time()
-    except (ValueError, TypeError, OverflowError):
-        return 0.0
 
 
 def _number(text: str | None) -> int | None:

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
-from hyperinit import download, hub, nets
+from hyperinit import attempts, hub, nets
 from hyperinit.artifact import Header
 from hyperinit.autoencoder import Autoencoder, AutoencoderConfig
 from hyperinit.card import FIGURES, ROWS, Card
@@ -176,7 +176,7 @@ def server(monkeypatch):
     """A server on this machine; pauses between attempts take no time."""
     for name in ("HYPERINIT_OFFLINE", "HYPERINIT_PROGRESS", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(download, "WAITS", (0.0, 0.0))
+    monkeypatch.setattr(attempts, "WAITS", (0.0, 0.0))
     with Server() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()

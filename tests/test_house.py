@@ -26,7 +26,7 @@ MAY_IMPORT = {  # package -> packages of ours that it may import
 }
 LAYERS = [  # modules of hyperinit; each may import its own layer and those above it in this list
     {"errors", "files"},
-    {"download", "cache", "address"},
+    {"attempts", "download", "cache", "address"},
     {"registry", "huggingface"},
     {"layout", "nets", "table4", "reference", "autoencoder", "samplers", "hub"},
     {"card"},

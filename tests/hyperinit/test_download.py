@@ -2,13 +2,11 @@
 
 import hashlib
 import os
-from email.utils import formatdate
-from time import time
 
 import pytest
 import requests
 
-from hyperinit import download
+from hyperinit import attempts
 from hyperinit.download import Wanted, fetch
 from hyperinit.errors import DownloadError
 
@@ -179,36 +177,8 @@ def test_a_bound_holds_where_the_size_is_unknown(server, want, target, answer):
     fetch(want(most=300_000), target)
 
 
-@pytest.mark.parametrize("status", ["500", "503", "429", "408", "416"])
-def test_a_passing_failure_is_tried_again(server, want, target, status):
-    server.plan = [status, status]
-    fetch(want(), target)
-    assert target.read_bytes() == server.body
-    assert places(server) == ["/first"] * 3
-
-
-@pytest.mark.parametrize(
-    ("answer", "pause"),
-    [
-        ("429 7", 7),
-        ("503 7", 7),
-        ("429 99999", 60),
-        (f"503 {formatdate(time() + 3600, usegmt=True)}", 60),
-        ("429 soon", 0.5),
-        ("429 0", 0.5),
-    ],
-)
-def test_retry_after_is_honoured_within_bounds(server, want, target, monkeypatch, answer, pause):
-    pauses = []
-    monkeypatch.setattr(download, "WAITS", (0.5,))
-    monkeypatch.setattr(download.time, "sleep", pauses.append)
-    server.plan = [answer]
-    fetch(want(), target)
-    assert pauses == [pause]
-
-
 def test_a_stall_times_out_and_goes_on(server, want, target, monkeypatch):
-    monkeypatch.setattr(download, "TIMEOUT", 0.2)
+    monkeypatch.setattr(attempts, "TIMEOUT", 0.2)
     server.plan, server.stall = ["cut"], 20
     fetch(want(), target)
     assert target.read_bytes() == server.body
@@ -224,50 +194,11 @@ def test_redirects_are_followed(server, want, target):
     assert places(server) == ["/first", "/there"]
 
 
-@pytest.mark.parametrize(
-    ("start", "to", "safe", "refused"),
-    [
-        ("https://a.org/x", "http://a.org/x", False, True),
-        ("https://a.org/x", "http://a.org/x", True, False),
-        ("https://a.org/x", "/y", False, False),
-        ("https://a.org/x", "https://b.org/x", False, False),
-        ("http://a.org/x", "http://b.org/x", False, False),
-    ],
-)
-def test_plain_http_behind_https_needs_a_digest(monkeypatch, start, to, safe, refused):
-    """The redirect is refused before anything is sent to where it leads."""
-    sent = []
-
-    def send(self, request, **_):
-        sent.append(request.url)
-        reply = requests.Response()
-        reply.url, reply.request, reply.raw = request.url, request, None
-        reply.status_code, reply._content = (302 if request.url == start else 200), b""
-        reply.headers["Location"] = to
-        return reply
-
-    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
-    monkeypatch.setattr(requests.sessions, "extract_cookies_to_jar", lambda *_: None)
-    if refused:
-        with pytest.raises(requests.exceptions.InvalidURL, match=r"it redirects to http://a.org/x, which nothing"):
-            download.ask("GET", start, {}, safe=safe)
-    else:
-        assert download.ask("GET", start, {}, safe=safe).status_code == 200
-    assert len(sent) == 2 - refused
-
-
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/a", "nothing", "http://", "http://[", "ftp://a/b", "http://a b/"])
 def test_addresses_without_a_server_are_errors(target, monkeypatch, url):
-    monkeypatch.setattr(download, "WAITS", ())
-    with pytest.raises(DownloadError, match=r"a.bin could not be fetched: .*Error|Invalid|Missing"):
+    monkeypatch.setattr(attempts, "WAITS", ())
+    with pytest.raises(DownloadError, match=r"a.bin could not be fetched: .*(Error|Invalid|Missing)"):
         fetch(Wanted(urls=(url,)), target)
-
-
-def test_passwords_are_not_shown(target, monkeypatch):
-    monkeypatch.setattr(download, "WAITS", ())
-    with pytest.raises(DownloadError, match=r"http://127.0.0.1:9/a") as caught:
-        fetch(Wanted(urls=("http://me:secret@127.0.0.1:9/a",)), target)
-    assert "secret" not in str(caught.value)
 
 
 def test_a_proxy_is_asked(server, want, target, monkeypatch):
