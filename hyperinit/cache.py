@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 from hyperinit import download
@@ -132,7 +132,7 @@ def _spare_folder(folder: Path, error: OSError) -> Path:
     process = os.getpid()
     if process not in _spare:
         _spare[process] = Path(tempfile.mkdtemp(prefix="hyperinit-"))
-        atexit.register(partial(_remove_spare, process))
+        atexit.register(_remove_spare, process, _spare[process])
         warnings.warn(
             f"the cache folder {folder} cannot be written ({error}), so downloads last as long as this process; "
             "set HYPERINIT_HOME to a folder that can be",
@@ -142,9 +142,9 @@ def _spare_folder(folder: Path, error: OSError) -> Path:
     return _spare[process]
 
 
-def _remove_spare(process: int) -> None:
+def _remove_spare(process: int, folder: Path) -> None:
     if os.getpid() == process:  # not in a process that was forked off
-        shutil.rmtree(_spare.pop(process), ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @lru_cache(maxsize=64)

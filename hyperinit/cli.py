@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 
 import hyperinit
+from hyperinit import hub_commands
 from hyperinit.errors import HyperinitError, MissingExtraError
 
 COMMANDS = {
@@ -58,10 +59,14 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=title, description=title)
         if name in ("methods", "info"):
             command.add_argument("source", help="a name that `hyperinit sources` lists, or the path of an artifact")
+    hub_commands.add(commands)
     return parser
 
 
 def _print(arguments: argparse.Namespace) -> int:
+    if arguments.command in hub_commands.COMMANDS:
+        print(hub_commands.run(arguments)[0])
+        return 0
     if arguments.command == "info":
         print(hyperinit.load(arguments.source).card)
         return 0
