@@ -137,7 +137,7 @@ def _facts(url: str) -> Facts:
     etag = (found.get("x-linked-etag") or found.get("etag", "")).removeprefix("W/").strip('"')
     size = found.get("x-linked-size") or found.get("length", "")
     sha256 = etag if re.fullmatch(r"[0-9a-f]{64}", etag) else ""
-    return Facts(commit, commit or etag, sha256, int(size) if size.isdecimal() else None)
+    return Facts(commit, commit or etag, sha256, int(size) or None if size.isdecimal() else None)
 
 
 def _noted(url: str, name: str, version: str | None = None) -> Path | None:

@@ -107,7 +107,7 @@ class Server(ThreadingHTTPServer):
         self.plan, self.seen, self.headers, self.etag = [], [], [], '"one"'
         self.body, self.files, self.heads = random.Random(0).randbytes(300_000), {}, {}
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
-        self.stopped, self.stall = threading.Event(), 0
+        self.stopped, self.stall, self.slow = threading.Event(), 0, 0
 
     def handle_error(self, request, client_address):
         pass  # a client that hangs up is part of some tests
@@ -165,10 +165,17 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        self.wfile.write(body if sent is None else sent)
+        self.write(body if sent is None else sent)
         if sent is not None and len(sent) < len(body):
             self.server.stopped.wait(self.server.stall)
             self.close_connection = True
+
+    def write(self, body):
+        """Send a body, in small pieces with pauses between them if the server is slow."""
+        step = 1 << 15 if self.server.slow else len(body)
+        for start in range(0, len(body), step or 1):
+            self.wfile.write(body[start : start + step])
+            self.server.stopped.wait(self.server.slow)
 
 
 @pytest.fixture
