@@ -221,13 +221,20 @@ def plan(  # noqa: PLR0913
     )
 
 
-def load(source: Source = DEFAULT_SOURCE) -> HyperRepresentation:
-    """Load a hyper-representation by name or path; one that is already in memory, or given, is returned as it is.
+def load(source: Source = DEFAULT_SOURCE, *, offline: bool | None = None) -> HyperRepresentation:
+    """Load a hyper-representation; one that is already in memory, or given, is returned as it is.
 
     It is shared by all calls of the process: do not change its tensors.
 
+    Args:
+        source: a name from `sources()`, the path of an artifact, "https://...#sha256=HEX" or
+            "hf://org/repo/path/file.safetensors@revision"; see docs/hub.md.
+        offline: True forbids to open a socket, as HYPERINIT_OFFLINE=1 does; what is cached is found.
+
     Raises:
         UnknownNameError: if there is no such source.
+        ArgumentError: if it is an address that cannot be trusted or read.
+        DownloadError: if it must be fetched and cannot be.
         ArtifactError: if its file is damaged.
 
     >>> load("digits").layout.size
@@ -237,13 +244,16 @@ def load(source: Source = DEFAULT_SOURCE) -> HyperRepresentation:
         return source
     if not isinstance(source, str | Path):
         raise ArgumentError(f"source must be a name, a path or a HyperRepresentation, got {source!r}")
-    path = hub.find(source).resolve()
+    path = hub.find(source, offline=offline).resolve()
     stat = path.stat()
     return _load(path, stat.st_mtime_ns, stat.st_size)
 
 
 def sources() -> dict[str, str]:
-    """Names of the embedded sources, with one line each.
+    """Names of the embedded sources and of those that HYPERINIT_REGISTRY lists, with one line each.
+
+    Raises:
+        DownloadError: if HYPERINIT_REGISTRY is set and its index cannot be had.
 
     >>> "digits" in sources()
     True

@@ -26,6 +26,8 @@ MAY_IMPORT = {  # package -> packages of ours that it may import
 }
 LAYERS = [  # modules of hyperinit; each may import its own layer and those above it in this list
     {"errors", "files", "factories"},
+    {"attempts", "download", "cache", "address"},
+    {"registry", "huggingface"},
     {"layout", "nets", "table4", "reference", "chunked", "stacked", "autoencoder", "samplers", "hub", "evaluating"},
     {"card"},
     {"artifact"},
@@ -36,6 +38,7 @@ LAYERS = [  # modules of hyperinit; each may import its own layer and those abov
     {"api"},
     {"__init__"},
     {"commands"},
+    {"hub_commands"},
     {"cli", "__main__"},
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
