@@ -56,7 +56,8 @@ def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but t
         source: a name from `sources()`, the path of an artifact, or a `HyperRepresentation`.
         method: how to draw, a name from `methods(source)`; None takes the source's measured recommendation.
         strength: s in [0, 1]; parameters become s * decoded + (1 - s) * default draw. Take 1 for the source's own
-            task and 0.5 for another one, which keeps the network able to learn it.
+            task with little training, and 0.5 for another task or a full schedule, which keeps the network able to
+            learn.
         fit: "auto", "exact", "flat" or "layerwise", see `hyperinit.plan`.
         fill: what the rest gets: "default", "keep" or "zoo", see `hyperinit.plan`.
         include: patterns of the names of parameters to write, such as "features.*"; None is all.
