@@ -181,7 +181,15 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch):
     """A server on this machine; pauses between attempts take no time."""
-    for name in ("HYPERINIT_OFFLINE", "HYPERINIT_PROGRESS", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+    for name in (
+        "HYPERINIT_OFFLINE",
+        "HYPERINIT_PROGRESS",
+        "HTTP_PROXY",
+        "http_proxy",
+        "ALL_PROXY",
+        "NO_PROXY",
+        "no_proxy",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(attempts, "WAITS", (0.0, 0.0))
     with Server() as server:

@@ -52,6 +52,12 @@ def test_an_artifact_is_loaded_from_an_address(server, artifact):
     assert len(server.seen) == 1
 
 
+def test_load_can_be_told_to_stay_offline(server, source):
+    with pytest.raises(DownloadError, match=r"nets.safetensors is missing and offline=True forbids"):
+        hyperinit.load(source, offline=True)
+    assert not server.seen
+
+
 def test_the_bar_of_a_download_is_silent_here(source, capfd):
     hub.find(source)
     assert capfd.readouterr() == ("", "")

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 
@@ -220,3 +222,10 @@ def test_what_is_no_index_is_refused(raw):
 
 def test_further_fields_are_left_for_later_versions():
     assert registry.parsed(json.dumps({"nets": {**ENTRY, "new": 1}}).encode(), "here")["nets"].title == "some nets"
+
+
+def test_the_example_in_the_docs_is_an_index():
+    text = (Path(__file__).parents[2] / "docs" / "hub.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    [entry] = registry.parsed(example.replace("64 hexadecimal digits", HEX).encode(), "docs").values()
+    assert len(entry.mirrors) == 2
