@@ -39,7 +39,8 @@ def left_out(
     """Say which parameters a plan must leave as they are, and why: "excluded" or "frozen".
 
     Raises:
-        UnknownNameError: if a pattern matches no parameter; it names the nearest ones.
+        ArgumentError: if a pattern is no string.
+        UnknownNameError: if one matches no parameter; it names the nearest ones.
         PlanError: if none would be left to write.
 
     >>> from torch import nn
@@ -62,6 +63,8 @@ def left_out(
 def _matching(parameters: Mapping[str, Tensor], patterns: str | Iterable[str], what: str) -> set[str]:
     found: set[str] = set()
     for pattern in (patterns,) if isinstance(patterns, str) else patterns:
+        if not isinstance(pattern, str):
+            raise ArgumentError(f"{what} must be a pattern or several, got {pattern!r} among them")
         names = fnmatch.filter(parameters, pattern)
         if not names:
             near = get_close_matches(pattern, parameters, n=3, cutoff=0.3) or list(parameters)[:8]

@@ -113,10 +113,11 @@ class HyperRepresentation:
         if type(count) is not int or count < 1:
             raise ArgumentError(f"count must be an integer of at least 1, got {count!r}")
         method = self.card.recommended if method is None else method
-        sampler = self._sampler(method)
-        drawn = sampler.sample(count, generator)
-        latent = sampler.space == "latent"
-        _check_drawn(method, drawn, (count, self.latent_size if latent else self.layout.size))
+        with torch.device("cpu"):  # whatever the caller's default device is
+            sampler = self._sampler(method)
+            drawn = sampler.sample(count, generator)
+            latent = sampler.space == "latent"
+            _check_drawn(method, drawn, (count, self.latent_size if latent else self.layout.size))
         return self.decode(drawn) if latent else drawn.detach().float().cpu()
 
     def methods(self) -> dict[str, str]:
