@@ -26,7 +26,7 @@ MAY_IMPORT = {  # package -> packages of ours that it may import
 }
 LAYERS = [  # modules of hyperinit; each may import its own layer and those above it in this list
     {"errors", "files", "factories"},
-    {"layout", "nets", "table4", "reference", "autoencoder", "samplers", "hub"},
+    {"specs", "layout", "nets", "table4", "reference", "autoencoder", "samplers", "hub"},
     {"card"},
     {"artifact"},
     {"representation"},
