@@ -15,11 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from hyperinit.errors import ArgumentError, LayoutError
-from hyperinit.specs import STATISTICS, TensorSpec, group_sizes, reorder
+from hyperinit.specs import TensorSpec, group_sizes, reorder
 from hyperinit_training.neurons import Neurons
 from hyperinit_training.trace import Tracer, trace
 
-TOLERANCE = 1e-5  # largest change of an output, as a share of the largest output; the check computes in float64
+# The check computes in float64. A group may change no output by more than this share of the largest output, nor of
+# the change that its first tensor alone makes: in a deep network that may be small, and must not be none.
+TOLERANCE, LEAST = 1e-5, 1e-10
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 Groups = Mapping[str, tuple[str | None, ...]]
 Change = Callable[[Tensor, TensorSpec, Mapping[str, Tensor]], Tensor]
 
@@ -104,8 +107,8 @@ def _find(  # noqa: PLR0913
 ) -> Symmetry:
     generator = torch.Generator().manual_seed(0)  # of the check alone; the groups do not depend on it
     network = copy.deepcopy(module).eval().to("cpu", torch.float64)
-    _randomise(network, generator)
     inputs = _random_inputs(example_input, generator)
+    _randomise(network, inputs, generator)
     expected = _run(network, inputs)
     notes: list[str] = []
     if groups is None:
@@ -122,12 +125,10 @@ def _find(  # noqa: PLR0913
             _distance(network, inputs, expected, state | {s.name: change(state[s.name], s, vector) for s in part})
             for part in (first, moved)
         )
-        if not together <= TOLERANCE:
+        if not alone > LEAST:
+            notes.append(f"group {group} is dropped: no output depends on {moved[0].name} alone, so nothing is proved")
+        elif not together <= TOLERANCE * min(alone, 1.0):
             notes.append(f"group {group} is dropped: changing it moves the outputs by {together:.1e} of their size")
-        elif not alone > TOLERANCE:
-            notes.append(
-                f"group {group} is dropped: the outputs do not depend on {moved[0].name}, which proves nothing"
-            )
         else:
             continue
         specs = [_without(spec, group) for spec in specs]
@@ -180,16 +181,28 @@ def _flips(size: int, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def _randomise(network: nn.Module, generator: torch.Generator) -> None:
-    """Make all weights and running statistics differ, so that no exchange goes unnoticed: not all biases are 0."""
+def _randomise(network: nn.Module, inputs: list[Tensor], generator: torch.Generator) -> None:
+    """Make all weights and running statistics differ, so that no exchange goes unnoticed: not all biases are 0.
+
+    Running statistics stay near those of the inputs, so that the signal reaches the outputs.
+    """
     for value in network.parameters():
         if value.is_floating_point():
-            noise = torch.randn(value.shape, generator=generator, dtype=value.dtype)
             spread = value.std().item() if value.numel() > 1 else 0.0
-            value.add_(0.1 * (spread or 1.0) * noise)
-    for name, buffer in network.named_buffers():
-        if name.rpartition(".")[2] in STATISTICS:
-            buffer.copy_(torch.rand(buffer.shape, generator=generator, dtype=buffer.dtype) + 0.5)
+            value.add_(0.1 * (spread or 1.0) * torch.randn(value.shape, generator=generator, dtype=value.dtype))
+
+    def estimate(norm: nn.Module, seen: tuple[Tensor, ...]) -> None:
+        rows = seen[0].transpose(0, 1).flatten(1)
+        spread = rows.std(1, correction=0).clamp(min=0.1)
+        noise = torch.randn(2, len(rows), generator=generator, dtype=rows.dtype)
+        norm.running_mean.copy_(rows.mean(1) + 0.1 * spread * noise[0])  # type: ignore[operator]
+        norm.running_var.copy_(spread.square() * (0.1 * noise[1]).exp())  # type: ignore[operator]
+
+    norms = [m for m in network.modules() if isinstance(m, BATCH_NORMS) and m.running_mean is not None]
+    hooks = [norm.register_forward_pre_hook(estimate) for norm in norms]
+    _run(network, inputs)
+    for hook in hooks:
+        hook.remove()
 
 
 def _random_inputs(example_input: Tensor | tuple[Tensor, ...], generator: torch.Generator) -> list[Tensor]:
