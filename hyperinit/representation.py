@@ -221,7 +221,7 @@ class HyperRepresentation:
                 f"{self.card.source} does not describe its architecture; make the module yourself and call init_"
             )
         model = nets.build(self.header.architecture)
-        model.load_state_dict(self.layout.unflatten(weights))
+        model.load_state_dict(self.layout.state(weights))
         return model
 
     def layer_stats(self) -> dict[str, tuple[float, float]]:
