@@ -57,7 +57,7 @@ def zoo(argv: Sequence[str]) -> int:
         return _inspect(argv[1:])
     parser = _parser(
         "zoo",
-        "Train the zoo of a recipe; a killed run goes on where it was. `zoo inspect` describes a folder of checkpoints.",
+        "Train the zoo of a recipe; a killed run goes on where it was. `zoo inspect` describes checkpoints.",
         "zoo --recipe svhn-paper --models 100 --data DIR --out zoo/\n  hyperinit zoo inspect --help",
     )
     _add_recipe(parser)

@@ -18,6 +18,7 @@ from hyperinit.factories import load_callable, load_factory
 from hyperinit_training.checkpoints import Checkpoints, Evaluation, Factory, read_checkpoints, score_of
 
 CHUNK = 1 << 22  # values in float64 at a time: 32 MB
+ROUNDING = 1e-13  # squared distances below this share of the squared lengths are rounding: the networks are equal
 GAP = 1.3  # how much longer the distances between families must at least be than those within
 KEPT = 0.98  # share of its members' mean score that an average must reach
 
@@ -28,15 +29,15 @@ def distances(checkpoints: Checkpoints) -> Tensor:
     Columns are taken in chunks, so that no second copy of the zoo is made.
     """
     count = len(checkpoints)
-    squares = torch.zeros(count, count, dtype=torch.float64)
+    products = torch.zeros(count, count, dtype=torch.float64)
     for part in _parameters(checkpoints):
         for chunk in part.split(max(1, CHUNK // count), dim=1):
             centred = chunk.double() - chunk[0].double()  # what all have in common would cost digits below
-            products = centred @ centred.T
-            own = products.diagonal()
-            squares += own[:, None] + own - 2 * products
-    squares.fill_diagonal_(0)
-    return ((squares + squares.T) / 2).clamp(min=0).sqrt()
+            products += centred @ centred.T
+    own = products.diagonal()
+    both = own[:, None] + own
+    squares = both - products - products.T
+    return torch.where(squares > ROUNDING * both, squares, 0).sqrt()
 
 
 def _parameters(checkpoints: Checkpoints) -> Iterator[Tensor]:
@@ -138,7 +139,8 @@ def inspect_zoo(
         "duplicates": [list(group) for group in checkpoints.duplicates],
         "distances": _summary(pairs),
         "families": {
-            "count": len(found.sizes), "sizes": found.sizes, "cut": found.cut, "gap": found.gap,
+            "count": len(found.sizes), "sizes": found.sizes, "cut": found.cut,
+            "gap": found.gap and list(found.gap),
             "members": [[checkpoints.names[i] for i in _members(found, f)] for f in range(len(found.sizes))],
         },
     }  # fmt: skip
