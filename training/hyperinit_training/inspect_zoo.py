@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hyperinit.errors import ArgumentError
 from hyperinit.factories import load_callable, load_factory
-from hyperinit_training.checkpoints import Checkpoints, Evaluation, Factory, read_checkpoints, score_of
+from hyperinit_training.checkpoints import Checkpoints, Evaluation, Factory, build, read_checkpoints, score_of
 
 CHUNK = 1 << 22  # values in float64 at a time: 32 MB
 ROUNDING = 1e-13  # squared distances below this share of the squared lengths are rounding: the networks are equal
@@ -168,7 +168,7 @@ def _averages(checkpoints: Checkpoints, found: Families, model: Factory, evaluat
     groups = [(f"family {f}", _members(found, f)) for f, size in enumerate(found.sizes) if size > 1]
     if len(found.sizes) > 1 or not groups:
         groups.append(("all", list(range(len(checkpoints)))))
-    module, rows = model(), []
+    module, rows = build(model), []
     for name, members in groups:
         average = torch.zeros(checkpoints.layout.size)
         for member in members:  # a slice by a list would copy the networks

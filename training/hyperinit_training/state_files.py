@@ -15,7 +15,6 @@ from typing import Any
 from zipfile import is_zipfile
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -23,10 +22,6 @@ from hyperinit.errors import ArgumentError, ZooError
 
 SUFFIXES = (".safetensors", ".pt", ".pth")
 NESTED = ("state_dict", "model_state_dict", "model")  # keys under which training loops store the state dict
-DAMAGED = (
-    OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError,
-    pickle.UnpicklingError, SafetensorError,
-)  # fmt: skip  # what torch and safetensors raise on files that are cut off or altered
 
 
 def find_files(source: str | Path) -> dict[str, Path]:
@@ -105,7 +100,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             found: Any = load_file(path)
         else:
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
-    except DAMAGED as error:
+    except Exception as error:  # a damaged file makes the readers raise nearly anything
         raise ZooError(_unreadable(path, error)) from None
     return _bare_names(_state_dict(found, path), path)
 
