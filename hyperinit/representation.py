@@ -225,9 +225,9 @@ class HyperRepresentation:
         return model
 
     def layer_stats(self) -> dict[str, tuple[float, float]]:
-        """Mean and standard deviation of each layer's weights over the zoo, in weight units."""
-        mean, std = self.autoencoder.mean, self.autoencoder.std
-        return {name: (mean[s.start].item(), std[s.start].item()) for name, s in self.layout.layer_slices.items()}
+        """Mean and standard deviation of each layer's weights over the anchors, in weight units."""
+        layers = {name: self.anchors.weights[:, where] for name, where in self.layout.layer_slices.items()}
+        return {name: (part.mean().item(), part.std().item()) for name, part in layers.items()}
 
     def _sampler(self, method: str) -> Sampler:
         """Return the method's sampler, made once for as long as the method means the same class."""

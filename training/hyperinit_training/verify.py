@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,8 @@ def _tolerance(name: str, row: dict[str, float], stated: dict[str, float]) -> fl
     if name == "zoo":
         return 0.001
     if getattr(METHODS[name].sampler, "chaotic", False):
-        return 0.001 + max(row["std"], stated["std"])
-    return 0.001 + 4 * float((row["std"] ** 2 / row["n"] + stated["std"] ** 2 / stated["n"]) ** 0.5)
+        return 0.001 + math.hypot(row["std"], stated["std"])
+    return 0.001 + 4 * math.hypot(row["std"] / row["n"] ** 0.5, stated["std"] / stated["n"] ** 0.5)
 
 
 def _activation(card: Card) -> str:
