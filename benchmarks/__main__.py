@@ -10,6 +10,7 @@ NAMES = {
     "full-schedule": "a source's own task to the end, from PyTorch's default, from init_, and at strength 0.5",
     "transfer": "a source as the start of training on another data set, against PyTorch's default",
     "resize-rules": "how tensors are resized, against the plain leading block",
+    "select": "test accuracy of init_ when the best of several draws on a few training images is kept",
     "latency": "what init_, ensemble and the import cost",
 }
 

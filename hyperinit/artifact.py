@@ -145,9 +145,10 @@ def _check_shapes(header: Header, found: dict[str, tuple[int, ...]]) -> None:
         model = Autoencoder(config, layout, scale, scale)
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     count = found.get("anchors.z", (0,))[0]
-    shapes = ((count, config.latent), (count,), (count,), (count, layout.size))
+    latent = config.latent_size(layout)
+    shapes = ((count, latent), (count,), (count,), (count, layout.size))
     expected |= dict(zip(ANCHORS, shapes, strict=True))
-    expected |= _expected_of_samplers(found, config.latent)
+    expected |= _expected_of_samplers(found, latent)
     wrong = [
         f"{name} {found.get(name)}, expected {shape}" for name, shape in expected.items() if found.get(name) != shape
     ]

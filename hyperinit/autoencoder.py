@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
+from hyperinit.chunked import ChunkCoder, ChunkDecoder, ChunkEncoder, Cut, chunk_count
 from hyperinit.errors import ArgumentError
 from hyperinit.layout import Layout
 from hyperinit.reference import ReferenceDecoder, ReferenceEncoder, Sizes
@@ -39,6 +40,10 @@ class AutoencoderConfig:
             released code takes them as they are.
         bounded: whether a tanh keeps latents in (-1, 1). Those of a variational autoencoder are never bounded.
         variational: the encoder gives a mean and a log-variance, for a prior N(0, 1) (paper, Appendix E.1).
+        chunk: 0, or the weights of one chunk of a large network: then there is a latent for each chunk and none for
+            the whole, `latent` is the size of a chunk's, and `compression` means nothing; see `hyperinit.chunked`.
+        window: chunks that see each other.
+        halo: chunks at each side of a window that are context only.
     """
 
     width: int = 128
@@ -52,6 +57,9 @@ class AutoencoderConfig:
     standardise: bool = True
     bounded: bool = True
     variational: bool = False
+    chunk: int = 0
+    window: int = 64
+    halo: int = 16
 
     def __post_init__(self) -> None:
         """Check the values, so that nothing is built from a bad file."""
@@ -71,6 +79,24 @@ class AutoencoderConfig:
         flags = (self.standardise, self.bounded, self.variational)
         if not all(type(flag) is bool for flag in flags):
             raise ArgumentError(f"standardise, bounded and variational must be true or false, got {flags}")
+        self._check_chunks()
+
+    def _check_chunks(self) -> None:
+        sizes = (self.chunk, self.window, self.halo)
+        if not all(type(size) is int and 0 <= size <= 65536 for size in sizes) or self.window <= 2 * self.halo:
+            raise ArgumentError(f"chunk, window and halo must be whole, and a window hold more than halos, got {sizes}")
+        if self.chunk and (self.block, self.variational) != ("compact", False):
+            raise ArgumentError(
+                f"chunks need block 'compact' and no variational latents, got {self.block!r} and {self.variational}"
+            )
+
+    def latent_size(self, layout: Layout) -> int:
+        """Return L, the size of a whole network's latent.
+
+        >>> AutoencoderConfig(chunk=2, latent=16).latent_size(Layout.of(nn.Linear(2, 1)))
+        32
+        """
+        return self.latent * (chunk_count(layout, self.chunk) if self.chunk else 1)
 
 
 def _published(width: int, feedforward: int, depth: int, heads: int, latent: int) -> AutoencoderConfig:
@@ -168,9 +194,13 @@ class Autoencoder(nn.Module):
         self.config = config
         self.register_buffer("mean", mean.float())
         self.register_buffer("std", std.float())
-        self.encoder: Encoder | ReferenceEncoder
-        self.decoder: Decoder | ReferenceDecoder
-        if config.block == "reference":
+        self.encoder: Encoder | ReferenceEncoder | ChunkEncoder
+        self.decoder: Decoder | ReferenceDecoder | ChunkDecoder
+        if config.chunk:
+            cut = Cut.of(layout, config.chunk)
+            self.encoder = ChunkEncoder(cut, _coder(config, len(cut), config.chunk, config.latent))
+            self.decoder = ChunkDecoder(cut, _coder(config, len(cut), config.latent, config.chunk))
+        elif config.block == "reference":
             sizes = Sizes(**{field.name: getattr(config, field.name) for field in fields(Sizes)})
             self.encoder, self.decoder = ReferenceEncoder(sizes, layout), ReferenceDecoder(sizes, layout)
         else:
@@ -178,7 +208,9 @@ class Autoencoder(nn.Module):
 
     def encode(self, weights: Tensor) -> Tensor:
         """Encode weight vectors (N, D) to latents (N, L); to their means, if variational."""
-        latents = self._encoded(weights)[:, : self.config.latent]
+        latents = self._encoded(weights)
+        if self.config.variational:
+            latents = latents[:, : self.config.latent]
         return latents.tanh() if self.config.bounded and not self.config.variational else latents
 
     def posterior(self, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -200,6 +232,13 @@ class Autoencoder(nn.Module):
     def _encoded(self, weights: Tensor) -> Tensor:
         found: Tensor = self.encoder((weights - self.mean) / self.std if self.config.standardise else weights)
         return found.float()
+
+
+def _coder(config: AutoencoderConfig, chunks: int, inputs: int, outputs: int) -> ChunkCoder:
+    return ChunkCoder(
+        inputs, outputs, positions=_table(chunks, config.width), blocks=_blocks(config),
+        window=config.window, halo=config.halo,
+    )  # fmt: skip
 
 
 def _table(*shape: int, std: float = 0.1) -> nn.Parameter:

@@ -8,9 +8,8 @@ Letters used for tensor shapes, here and in the whole package:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,61 +17,25 @@ import torch
 from torch import Tensor, nn
 
 from hyperinit.errors import ArgumentError, LayoutError
+from hyperinit.specs import (
+    KINDS,
+    LayerSpec,
+    TensorSpec,
+    group_sizes,
+    layer_from_json,
+    layer_to_json,
+    layers_of,
+    reorder,
+)
 
-KINDS: dict[type[nn.Module], str] = {
-    nn.Conv1d: "conv1d",
-    nn.Conv2d: "conv2d",
-    nn.Conv3d: "conv3d",
-    nn.Linear: "linear",
-}
+__all__ = ["KINDS", "LayerSpec", "Layout", "TensorSpec"]
+
+VARIANCE_FLOOR = 1e-5  # what batch norm adds to a variance by default
 PLAIN = {
     nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool2d,
     nn.Tanh, nn.ReLU, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Softplus,
     nn.Dropout, nn.Identity, nn.Flatten,
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """One parameter: its name in the state dict, its shape, and what moves along its axes.
-
-    `groups[axis]` names the permutation group that reorders this axis, or is None. A group carries the name
-    of the layer whose output neurons it reorders. An axis longer than its group moves in equal blocks:
-    the inputs of a linear layer after a flatten are one block of pixels per channel.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    groups: tuple[str | None, ...]
-
-    @property
-    def size(self) -> int:
-        """Number of weights."""
-        return math.prod(self.shape)
-
-
-@dataclass(frozen=True)
-class LayerSpec:
-    """One layer: tensors that share their first axis, the layer's output neurons."""
-
-    name: str
-    kind: str
-    tensors: tuple[TensorSpec, ...]
-
-    @property
-    def neurons(self) -> int:
-        """Number of output neurons, which is the number of tokens."""
-        return self.tensors[0].shape[0]
-
-    @property
-    def size(self) -> int:
-        """Number of weights of all tensors."""
-        return sum(tensor.size for tensor in self.tensors)
-
-    @property
-    def token_length(self) -> int:
-        """Length of a neuron token: incoming weights, then the bias."""
-        return self.size // self.neurons
 
 
 @dataclass(frozen=True)
@@ -90,21 +53,21 @@ class Layout:
 
     @classmethod
     def of(cls, module: nn.Module) -> Layout:
-        """Read the layout of a module whose parameters all belong to conv and linear layers.
+        """Read the layout of a module whose parameters all belong to conv, linear and norm layers.
 
-        An `nn.Sequential` of plain layers, activations and poolings is a chain: every hidden layer's neurons may be
-        reordered together with the inputs of the next. Other modules get no permutation groups.
+        The running statistics of norms are part of it. An `nn.Sequential` of plain layers, activations and poolings is
+        a chain: every hidden layer's neurons may be reordered together with the inputs of the next. Other modules get
+        no permutation groups; `hyperinit_training.symmetry` finds theirs, and `with_groups` takes them.
 
         Raises:
             LayoutError: if the module holds other parameters, or none at all.
         """
-        found = [(name, part) for name, part in module.named_modules() if type(part) in KINDS]
-        layers = [_layer(name, part) for name, part in found]
+        layers = layers_of(module)
         known = {tensor.name for layer in layers for tensor in layer.tensors}
         other = [name for name, _ in module.named_parameters() if name not in known]
         if other or not layers:
             got = f"also found {', '.join(other[:5])}" if other else "found none"
-            raise LayoutError(f"a zoo's network must hold conv and linear layers only, {got}")
+            raise LayoutError(f"a zoo's network must hold conv, linear and norm layers only, {got}")
         if type(module) is nn.Sequential and all(_is_plain(step) for step in module):
             layers = _chain(layers)
         return cls(tuple(layers))
@@ -129,11 +92,39 @@ class Layout:
     @cached_property
     def group_sizes(self) -> dict[str, int]:
         """Permutation groups and how many neurons each reorders."""
-        used = {group for tensor in self.tensors for group in tensor.groups if group is not None}
-        return {layer.name: layer.neurons for layer in self.layers if layer.name in used}
+        return group_sizes(self.tensors)
+
+    def with_groups(self, groups: Mapping[str, tuple[str | None, ...]]) -> Layout:
+        """Return the same layout with other permutation groups.
+
+        Args:
+            groups: for each tensor, by name, the group of each of its axes, or None. A tensor that is not named has
+                no groups.
+
+        Raises:
+            LayoutError: if there is no such tensor, or it has another number of axes.
+
+        >>> layout = Layout.of(nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2)))
+        >>> layout.with_groups({"0.weight": ("a", None), "0.bias": ("a",), "1.weight": ("a",)}).group_sizes
+        {'a': 2}
+        """
+        axes = {tensor.name: len(tensor.shape) for tensor in self.tensors}
+        wrong = [f"{name} with groups {found}" for name, found in groups.items() if len(found) != axes.get(name)]
+        if wrong:
+            raise LayoutError(f"groups must give one entry for each axis of the layout's tensors, got {wrong[:5]}")
+        layers = [
+            replace(
+                layer,
+                tensors=tuple(replace(t, groups=groups.get(t.name, (None,) * axes[t.name])) for t in layer.tensors),
+            )
+            for layer in self.layers
+        ]
+        return Layout(tuple(layers))
 
     def flatten(self, state: Mapping[str, Tensor]) -> Tensor:
-        """Write named tensors into one float32 vector (D,).
+        """Write named tensors, such as a module's state dict, into one float32 vector (D,).
+
+        Integers, such as the number of batches that a norm has seen, are no weights and left out.
 
         Raises:
             LayoutError: listing every tensor that is missing, misshapen or unexpected.
@@ -145,7 +136,7 @@ class Layout:
             if name in wanted
             else f"unexpected {name}"
             for name, value in state.items()
-            if tuple(value.shape) != wanted.get(name)
+            if tuple(value.shape) != wanted.get(name) and (name in wanted or value.is_floating_point())
         ]
         if problems:
             raise LayoutError(f"tensors do not match the layout: {'; '.join(problems)}")
@@ -160,6 +151,20 @@ class Layout:
             tensor.name: part.reshape(*weights.shape[:-1], *tensor.shape)
             for tensor, part in zip(self.tensors, parts, strict=True)
         }
+
+    def state(self, weights: Tensor) -> dict[str, Tensor]:
+        """Cut weight vectors (..., D) into named tensors that a module may load: no running variance is too small.
+
+        A decoder knows nothing of variances and may give negative ones, of which batch norm would take the root.
+        This is the one place where they are raised, to 1e-5 at least; vectors keep what was decoded.
+
+        >>> norm = nn.BatchNorm1d(1)
+        >>> Layout.of(norm).state(torch.tensor([1.0, 0.0, 0.5, -2.0]))["running_var"]
+        tensor([1.0000e-05])
+        """
+        variances = {t.name for t in self.tensors if t.buffer and t.name.rpartition(".")[2] == "running_var"}
+        tensors = self.unflatten(weights)
+        return {name: part.clamp(min=VARIANCE_FLOOR) if name in variances else part for name, part in tensors.items()}
 
     def tokens(self, weights: Tensor) -> list[Tensor]:
         """Cut weight vectors (N, D) into neuron tokens, one (N, neurons, token_length) per layer."""
@@ -194,11 +199,11 @@ class Layout:
                 )
         vector = torch.arange(self.size)
         tensors = self.unflatten(vector)
-        return torch.cat([_reorder(tensors[spec.name], spec, orders).reshape(-1) for spec in self.tensors])
+        return torch.cat([reorder(tensors[spec.name], spec, orders).reshape(-1) for spec in self.tensors])
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and dictionaries, for the header of an artifact or a zoo."""
-        return asdict(self)
+        return {"layers": [layer_to_json(layer) for layer in self.layers]}
 
     @classmethod
     def from_json(cls, data: Any) -> Layout:
@@ -208,10 +213,7 @@ class Layout:
             LayoutError: if a field is missing or has another type, or the tensors of a layer do not share neurons.
         """
         try:
-            layers = tuple(
-                LayerSpec(str(layer["name"]), str(layer["kind"]), tuple(_tensor_from_json(t) for t in layer["tensors"]))
-                for layer in data["layers"]
-            )
+            layers = tuple(layer_from_json(layer) for layer in data["layers"])
         except (KeyError, TypeError, ValueError) as error:
             raise LayoutError(f"not a layout: {type(error).__name__}: {error}") from None
         if not layers:
@@ -220,23 +222,6 @@ class Layout:
             if not layer.tensors or any(t.shape[:1] != (layer.neurons,) for t in layer.tensors):
                 raise LayoutError(f"layer {layer.name} must hold tensors that share their first axis")
         return cls(layers)
-
-
-def _tensor_from_json(data: Any) -> TensorSpec:
-    shape, groups = tuple(data["shape"]), tuple(data["groups"])
-    names = all(group is None or isinstance(group, str) for group in groups)
-    if not shape or not names or len(groups) != len(shape) or not all(type(n) is int and n > 0 for n in shape):
-        raise ValueError(f"tensor {data['name']} has shape {shape} and groups {groups}")
-    return TensorSpec(str(data["name"]), shape, groups)
-
-
-def _layer(name: str, module: nn.Module) -> LayerSpec:
-    prefix = f"{name}." if name else ""
-    tensors = tuple(
-        TensorSpec(prefix + key, tuple(value.shape), (None,) * value.ndim)
-        for key, value in module.named_parameters(recurse=False)
-    )
-    return LayerSpec(name, KINDS[type(module)], tensors)
 
 
 def _is_plain(step: nn.Module) -> bool:
@@ -255,12 +240,3 @@ def _chain(layers: list[LayerSpec]) -> list[LayerSpec]:
         )
         chained.append(LayerSpec(layer.name, layer.kind, tensors))
     return chained
-
-
-def _reorder(tensor: Tensor, spec: TensorSpec, orders: Mapping[str, Tensor]) -> Tensor:
-    for axis, group in enumerate(spec.groups):
-        if group is not None and group in orders:
-            order = orders[group]
-            blocks = tensor.unflatten(axis, (len(order), -1))
-            tensor = blocks.index_select(axis, order).flatten(axis, axis + 1)
-    return tensor

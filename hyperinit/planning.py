@@ -7,16 +7,31 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import TypedDict
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from hyperinit.errors import ArgumentError, PlanError, UnknownNameError
 from hyperinit.filling import KEPT
 from hyperinit.layout import Layout
 from hyperinit.resizing import Block
+from hyperinit.views import join
 
 LEFT_OUT = ("excluded", "frozen")
 Patterns = str | Iterable[str] | None
+
+
+class Choice(TypedDict):
+    """What decides which parameters are written, and how."""
+
+    fit: str
+    fill: str
+    include: Patterns
+    exclude: Patterns
+    skip_frozen: bool
+
+
+AS_DECODED: Choice = {"fit": "auto", "fill": "default", "include": None, "exclude": None, "skip_frozen": False}
 
 
 def left_out(
@@ -29,7 +44,6 @@ def left_out(
         UnknownNameError: if one matches no parameter; it names the nearest ones.
         PlanError: if none would be left to write.
 
-    >>> from torch import nn
     >>> left_out(dict(nn.Linear(2, 1).named_parameters()), None, "b*", skip_frozen=False)
     {'bias': 'excluded'}
     """
@@ -37,13 +51,21 @@ def left_out(
     chosen -= set() if exclude is None else _matching(parameters, exclude, "exclude")
     found = {name: "excluded" for name in parameters if name not in chosen}
     if skip_frozen:
-        found |= {name: "frozen" for name in chosen if not parameters[name].requires_grad}
+        found |= {name: "frozen" for name in chosen if not _trains(parameters, name)}
     if len(found) == len(parameters):
         raise PlanError(
             f"at least one parameter must be written, got {len(found)} that are all excluded or frozen: change "
             f"include={include!r}, exclude={exclude!r} or skip_frozen={skip_frozen}"
         )
     return found
+
+
+def _trains(parameters: Mapping[str, Tensor], name: str) -> bool:
+    """Whether a parameter trains; a running statistic does as the weight of its norm does."""
+    if isinstance(parameters[name], nn.Parameter):
+        return parameters[name].requires_grad
+    weight = parameters.get(join(name.rpartition(".")[0], "weight"))
+    return weight is None or weight.requires_grad
 
 
 def _matching(parameters: Mapping[str, Tensor], patterns: str | Iterable[str], what: str) -> set[str]:

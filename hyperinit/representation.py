@@ -22,7 +22,7 @@ from hyperinit.samplers import METHODS, Anchors, Sampler, enough, fitted, restor
 
 States = Mapping[str, Mapping[str, Tensor]]  # of trained samplers, by method
 FEWEST = 8  # networks to condition on
-CHUNK = 256  # networks decoded at once; bounds the memory of a large draw
+MOST_ROWS, MOST_WEIGHTS = 256, 1 << 22  # networks, and their weights, decoded at once; bounds a large draw's memory
 
 
 class HyperRepresentation:
@@ -88,6 +88,11 @@ class HyperRepresentation:
         """Order of the weights in a vector."""
         return self.header.layout
 
+    @property
+    def latent_size(self) -> int:
+        """L, the size of a latent."""
+        return self.header.autoencoder.latent_size(self.layout)
+
     def sample(self, count: int = 1, *, method: str | None = None, generator: torch.Generator | None = None) -> Tensor:
         """Draw `count` new networks.
 
@@ -112,7 +117,7 @@ class HyperRepresentation:
             sampler = self._sampler(method)
             drawn = sampler.sample(count, generator)
             latent = sampler.space == "latent"
-            _check_drawn(method, drawn, (count, self.header.autoencoder.latent if latent else self.layout.size))
+            _check_drawn(method, drawn, (count, self.latent_size if latent else self.layout.size))
         return self.decode(drawn) if latent else drawn.detach().float().cpu()
 
     def methods(self) -> dict[str, str]:
@@ -190,13 +195,17 @@ class HyperRepresentation:
     def encode(self, weights: Tensor) -> Tensor:
         """Encode weight vectors, float (N, D), to latents, float32 (N, L)."""
         _check("weights", weights, self.layout.size)
-        return torch.cat([self.autoencoder.encode(part) for part in weights.float().cpu().split(CHUNK)])
+        return torch.cat([self.autoencoder.encode(part) for part in weights.float().cpu().split(self._rows)])
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Decode latents, float (N, L), to weight vectors, float32 (N, D)."""
-        _check("latents", latents, self.header.autoencoder.latent)
-        return torch.cat([self.autoencoder.decode(part) for part in latents.float().cpu().split(CHUNK)])
+        _check("latents", latents, self.latent_size)
+        return torch.cat([self.autoencoder.decode(part) for part in latents.float().cpu().split(self._rows)])
+
+    @property
+    def _rows(self) -> int:
+        return max(1, min(MOST_ROWS, MOST_WEIGHTS // self.layout.size))
 
     def build_model(self, weights: Tensor) -> nn.Sequential:
         """Return the zoo's own architecture with the given weights (D,).
@@ -212,7 +221,7 @@ class HyperRepresentation:
                 f"{self.card.source} does not describe its architecture; make the module yourself and call init_"
             )
         model = nets.build(self.header.architecture)
-        model.load_state_dict(self.layout.unflatten(weights))
+        model.load_state_dict(self.layout.state(weights))
         return model
 
     def layer_stats(self) -> dict[str, tuple[float, float]]:

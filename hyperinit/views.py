@@ -6,7 +6,6 @@ A plan is made of such a view; `hyperinit.writing` knows the way back into the m
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from hyperinit.errors import PlanError
+from hyperinit.evaluating import evaluating
 
 WRAPPED = ("_orig_mod", "_checkpoint_wrapped_module")  # where torch.compile and checkpoint_wrapper keep a network
 OLD_HOOKS = ("WeightNorm", "SpectralNorm")  # of torch.nn.utils.weight_norm and spectral_norm, without parametrizations
@@ -109,19 +109,8 @@ def parametrisation(part: nn.Module, name: str) -> parametrize.ParametrizationLi
 @torch.no_grad()
 def effective(part: nn.Module, name: str) -> Tensor:
     """Return the weight that a parametrised part computes with, in evaluation mode, so that no estimate moves on."""
-    with _evaluating(parametrisation(part, name)):
+    with evaluating(parametrisation(part, name)):
         return getattr(part, name).detach()  # type: ignore[no-any-return]
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
 
 
 def _check(name: str, part: nn.Module) -> None:

@@ -38,7 +38,7 @@ def write(module: nn.Module, values: Mapping[str, Tensor]) -> None:
     3.0
     """
     through = parametrised(module)
-    named = {join(path, key): value for path, part in parts(module) for key, value in part._parameters.items()}
+    named = {join(path, key): value for path, part in parts(module) for key, value in _held(part)}
     parameters = {name: value for name, value in named.items() if value is not None and name not in through}
     touched = {name: parameters[name] for name in values if name in parameters}
     steps = [step for name in values.keys() & through.keys() for step in _steps(*through[name])]
@@ -63,6 +63,10 @@ def write(module: nn.Module, values: Mapping[str, Tensor]) -> None:
             memory.copy_(old)
             _move_into(memory, tensor, memory)
         raise
+
+
+def _held(part: nn.Module) -> list[tuple[str, Tensor | None]]:
+    return [*part._parameters.items(), *part._buffers.items()]
 
 
 def _move_into(memory: Tensor, tensor: Tensor, value: Tensor) -> None:

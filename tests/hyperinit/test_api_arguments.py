@@ -41,7 +41,7 @@ def test_wrong_types_are_told_apart(artifact):
     for call, message in [
         (lambda: hyperinit.init_("net", artifact), "model must be a module, got str"),
         (lambda: hyperinit.plan(None, artifact), "model must be a module, got NoneType"),
-        (lambda: hyperinit.init_(net, None), "source must be a name or a path, got None"),
+        (lambda: hyperinit.init_(net, None), "source must be a name, a path or a HyperRepresentation, got None"),
         (lambda: hyperinit.init_(net, artifact, strength="0.5"), r"strength must be in \[0, 1\], got '0.5'"),
         (lambda: hyperinit.init_(net, artifact, generator=5), "generator must be a torch.Generator or None, got int"),
         (lambda: hyperinit.ensemble(2, artifact, model=net), "model must make a member when called"),

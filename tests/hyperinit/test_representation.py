@@ -47,7 +47,7 @@ def test_other_floating_point_types_come_back_as_float32(tiny, vectors):
 def test_chunks_give_the_same_as_one_batch(tiny, vectors, monkeypatch):
     whole = tiny.encode(vectors)
     decoded = tiny.decode(whole)
-    monkeypatch.setattr(representation, "CHUNK", 3)  # 3 + 3 + 1
+    monkeypatch.setattr(representation, "MOST_ROWS", 3)  # 3 + 3 + 1
     sizes = []
     encode = tiny.autoencoder.encode
     monkeypatch.setattr(tiny.autoencoder, "encode", lambda part: (sizes.append(len(part)), encode(part))[1])

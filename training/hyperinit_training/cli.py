@@ -52,11 +52,13 @@ def pretrain(argv: Sequence[str]) -> int:
 
 
 def zoo(argv: Sequence[str]) -> int:
-    """`hyperinit zoo`: images to a zoo folder."""
+    """`hyperinit zoo`: images to a zoo folder; `hyperinit zoo inspect`: what a folder of checkpoints holds."""
+    if argv and argv[0] == "inspect":
+        return _inspect(argv[1:])
     parser = _parser(
         "zoo",
-        "Train the zoo of a recipe; a killed run goes on where it was.",
-        "zoo --recipe svhn-paper --models 100 --data DIR --out zoo/",
+        "Train the zoo of a recipe; a killed run goes on where it was. `zoo inspect` describes checkpoints.",
+        "zoo --recipe svhn-paper --models 100 --data DIR --out zoo/\n  hyperinit zoo inspect --help",
     )
     _add_recipe(parser)
     _add_scale(parser)
@@ -66,6 +68,20 @@ def zoo(argv: Sequence[str]) -> int:
     found = _zoo(_recipe(arguments), arguments.data, arguments.out, half=arguments.half)
     data = {"folder": str(arguments.out), "snapshots": len(found), "provenance": found.provenance}
     show(_summary(found, arguments.out), data, as_json=arguments.json)
+    return 0
+
+
+def _inspect(argv: Sequence[str]) -> int:
+    from hyperinit_training.inspect_zoo import add_arguments, answer
+
+    parser = _parser(
+        "zoo inspect",
+        "Describe checkpoints of one architecture: layout, NaN, copies, families, and what averages are worth.",
+        "zoo inspect runs/ --model mypackage.models:make_net --evaluate mypackage.data:accuracy",
+    )
+    add_arguments(parser)
+    arguments = parser.parse_args(argv)
+    show(*answer(arguments), as_json=arguments.json)
     return 0
 
 

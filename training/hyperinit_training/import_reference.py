@@ -24,7 +24,7 @@ from hyperinit.card import Card
 from hyperinit.errors import ArgumentError, ArtifactError, ZooError
 from hyperinit.layout import Layout
 from hyperinit.nets import cnn
-from hyperinit.representation import CHUNK, HyperRepresentation
+from hyperinit.representation import MOST_ROWS, HyperRepresentation
 from hyperinit.samplers import Anchors, SamplerOptions
 from hyperinit_training.losses import layer_mean, layer_std
 from hyperinit_training.zoo import Zoo
@@ -77,7 +77,7 @@ def import_reference(
     statistics = layer_mean(train.weights, layout), layer_std(train.weights, layout)
     autoencoder = _read_autoencoder(folder / CHECKPOINT, layout, config, statistics)
     with torch.no_grad():
-        z = torch.cat([autoencoder.encode(part) for part in train.weights.split(CHUNK)])
+        z = torch.cat([autoencoder.encode(part) for part in train.weights.split(MOST_ROWS)])
     epochs = torch.tensor([s.epoch for s in train.snapshots])
     card = Card(
         source=source,

@@ -30,6 +30,7 @@ class AutoencoderRecipe:
     Args:
         width, heads, feedforward, depth, latent, compression, block, standardise, bounded, variational: see
             `hyperinit.autoencoder.AutoencoderConfig`.
+        chunk, window, halo: likewise, for large networks; a training step then sees a window of each network.
         dropout: inside the transformer blocks, while training.
         steps: gradient steps.
         batch: snapshots a step; each gives two views.
@@ -62,6 +63,9 @@ class AutoencoderRecipe:
     standardise: bool = True
     bounded: bool = True
     variational: bool = False
+    chunk: int = 0
+    window: int = 64
+    halo: int = 16
     steps: int = 2000
     batch: int = 64
     rate: float = 1e-3

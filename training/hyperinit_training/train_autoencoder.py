@@ -28,6 +28,7 @@ from hyperinit_training.losses import ProjectionHead, ReconstructionLoss, combin
 from hyperinit_training.precision import fastest
 from hyperinit_training.recipe import AutoencoderRecipe
 from hyperinit_training.runs import append_json, truncate_log, write_json, write_tensors
+from hyperinit_training.windows import code_windows, draw_places, window_size
 from hyperinit_training.zoo import Zoo
 
 LOG_EVERY = 50
@@ -79,7 +80,7 @@ class Training:
         self.train, self.val = zoo.part("train").weights, zoo.part("val").weights
         mean, std = layer_mean(self.train, zoo.layout), layer_std(self.train, zoo.layout)
         self.autoencoder = Autoencoder(recipe.config(), zoo.layout, mean, std)
-        self.head = ProjectionHead(recipe.latent)
+        self.head = ProjectionHead(recipe.latent * (window_size(self.autoencoder) if recipe.chunk else 1))
         self.loss = ReconstructionLoss(std if recipe.lwln else None)
         self.generator = torch.Generator().manual_seed(recipe.seed)
         groups = zoo.layout.group_sizes and recipe.permutations
@@ -104,25 +105,37 @@ class Training:
 
     def losses(self, weights: Tensor) -> Losses:
         """Loss of two views each of networks (B, D)."""
-        views, targets = zip(self.view(weights), self.view(weights), strict=True)
-        kl = torch.zeros(())
+        views, targets = (torch.cat(pair) for pair in zip(self.view(weights), self.view(weights), strict=True))
         # On a CPU the fused attention's backward pass takes longer than all else together at 48 short tokens.
         with self.autocast(), sdpa_kernel(SDPBackend.MATH):
-            spread: Tensor | float = self.recipe.latent_noise
-            if self.recipe.variational:
-                latents, log_variance = self.autoencoder.posterior(torch.cat(views))
-                spread, kl = (log_variance / 2).exp(), kl_divergence(latents, log_variance)
-            else:
-                latents = self.autoencoder.encode(torch.cat(views))
-            noise = torch.randn(latents.shape, generator=self.generator) * spread
-            output = self.autoencoder.decode(latents + noise)
-        reconstruction = self.loss(output, torch.cat(targets))
+            code = self._code_windows if self.recipe.chunk else self._code_networks
+            latents, reconstruction, kl = code(views, targets)
         penalty = self.recipe.kl_weight * kl
         if self.recipe.beta == 1:
             return Losses(reconstruction + penalty, reconstruction, torch.zeros(()), kl)
         first, second = latents.chunk(2)
         contrast = nt_xent(self.head(first), self.head(second))
         return Losses(combined(reconstruction, contrast, self.recipe.beta) + penalty, reconstruction, contrast, kl)
+
+    def _code_networks(self, views: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents, reconstruction and divergence of whole networks (2 B, D)."""
+        spread: Tensor | float = self.recipe.latent_noise
+        kl = torch.zeros(())
+        if self.recipe.variational:
+            latents, log_variance = self.autoencoder.posterior(views)
+            spread, kl = (log_variance / 2).exp(), kl_divergence(latents, log_variance)
+        else:
+            latents = self.autoencoder.encode(views)
+        noise = torch.randn(latents.shape, generator=self.generator) * spread
+        return latents, self.loss(self.autoencoder.decode(latents + noise), targets), kl
+
+    def _code_windows(self, views: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Likewise of one window of each network, the same in both of its views."""
+        places = draw_places(self.autoencoder, len(views) // 2, self.generator).repeat(2, 1)
+        noise = torch.randn(*places.shape, self.recipe.latent, generator=self.generator) * self.recipe.latent_noise
+        lwln = self.recipe.lwln
+        latents, reconstruction = code_windows(self.autoencoder, views, targets, places, noise, lwln=lwln)
+        return latents, reconstruction, torch.zeros(())
 
     def autocast(self) -> torch.autocast:
         """Return the context of mixed precision; it does nothing where float32 is the faster."""
