@@ -161,6 +161,6 @@ def _write_through(name: str, part: nn.Module, key: str, value: Tensor) -> None:
     off = (effective(part, key).float().cpu() - value.float()).abs().max() / value.float().abs().max().clamp(min=1e-12)
     if not off <= max(TOLERANCE, ROUNDINGS * torch.finfo(value.dtype).eps):
         raise PlanError(
-            f"{name} must hold the new weights, but its parametrisation {kinds} changes them by {off:.1%} of the "
-            f"largest; {advice}"
+            f"{name} must hold the new weights, but its parametrisation {kinds} changes them by {off:.2g} times "
+            f"the largest; {advice}"
         )
