@@ -10,6 +10,7 @@ NAMES = {
     "full-schedule": "a source's own task to the end, from PyTorch's default, from init_, and at strength 0.5",
     "transfer": "a source as the start of training on another data set, against PyTorch's default",
     "resize-rules": "how tensors are resized, against the plain leading block",
+    "reading": "reading a folder of checkpoints into one matrix",
     "latency": "what init_, ensemble and the import cost",
 }
 
