@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -27,13 +28,13 @@ import json, resource, sys, time
 from hyperinit_training.checkpoints import read_checkpoints
 from hyperinit_training.inspect_zoo import inspect_zoo
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-start = time.perf_counter()
+start, work = time.perf_counter(), time.process_time()
 found = read_checkpoints(sys.argv[1])
-seconds = time.perf_counter() - start
+seconds, work = time.perf_counter() - start, time.process_time() - work
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 start = time.perf_counter()
 inspect_zoo(found)
-row = {"seconds": seconds, "grown": peak - before, "matrix": found.weights.numel() * 4}
+row = {"seconds": seconds, "work": work, "grown": peak - before, "matrix": found.weights.numel() * 4}
 print(json.dumps(row | {"inspect": time.perf_counter() - start, "values": found.layout.size}))
 """
 
@@ -41,7 +42,7 @@ print(json.dumps(row | {"inspect": time.perf_counter() - start, "values": found.
 def plain20() -> nn.Sequential:
     """Return 18 convolutions with norms and a linear layer: 0.27 M parameters."""
     steps: list[nn.Module] = []
-    for before, after in zip(WIDTHS, WIDTHS[1:], strict=False):
+    for before, after in pairwise(WIDTHS):
         steps += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
     return nn.Sequential(*steps, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTHS[-1], 10))
 
@@ -61,6 +62,7 @@ def main(argv: list[str]) -> None:
                 rows = [_fresh(folder) for _ in range(arguments.runs)]
             results[f"{count} {name} {suffix}"] = row = _summary(rows)
             print(f"{count} {name} {suffix:12}  {row['read, median s']:6.2f} s, worst {row['read, worst s']:6.2f} s, "
+                  f"processor {row['read, median s of processor time']:.2f} s, "
                   f"memory {row['memory, MB']:.0f} MB for a matrix of {row['matrix, MB']:.0f} MB, "
                   f"inspect {row['inspect, median s']:.2f} s")  # fmt: skip
     config = {"runs": arguments.runs, "files": "just written, so in the page cache"}
@@ -87,6 +89,7 @@ def _summary(rows: list[dict[str, float]]) -> dict[str, float]:
         "values per network": rows[0]["values"],
         "read, median s": round(statistics.median(seconds), 3),
         "read, worst s": round(max(seconds), 3),
+        "read, median s of processor time": round(statistics.median(row["work"] for row in rows), 3),
         "memory, MB": round(max(row["grown"] for row in rows) / 1e6, 1),
         "matrix, MB": round(rows[0]["matrix"] / 1e6, 1),
         "inspect, median s": round(statistics.median(row["inspect"] for row in rows), 3),
