@@ -12,6 +12,7 @@ NAMES = {
     "transfer": "a source as the start of training on another data set, against PyTorch's default",
     "resize-rules": "how tensors are resized, against the plain leading block",
     "select": "test accuracy of init_ when the best of several draws on a few training images is kept",
+    "reading": "reading a folder of checkpoints into one matrix",
     "latency": "what init_, ensemble and the import cost",
 }
 

@@ -111,7 +111,7 @@ def test_averages_are_scored_within_families_and_across():
     first = found.layout.unflatten(found.weights[0])["0.weight"]
 
     def along(module):
-        weight = module[0].weight
+        weight = module[0].weight.detach()
         return abs(float((weight * first).sum() / first.square().sum())) + float(weight.norm() / first.norm())
 
     text, data = inspect_zoo(found, model=make, evaluate=along)
@@ -139,7 +139,7 @@ def test_scores_that_are_known_are_not_measured_again():
 
 
 def test_an_evaluation_needs_a_network():
-    with pytest.raises(ArgumentError, match="^evaluate needs a model, got none$"):
+    with pytest.raises(ArgumentError, match=r"^evaluate needs a model, got none$"):
         inspect_zoo(zoo([8]), evaluate=float)
 
 

@@ -143,10 +143,7 @@ def _check_count(count: int, source: str | Path) -> None:
 def _read(files: Mapping[str, Path], model: Factory | None, *, skip_bad: bool) -> Checkpoints:
     """Read all files straight into the rows of one matrix."""
     paths = list(files.values())
-    if model is None:
-        layout = StateLayout.of(read_state(paths[0]))
-    else:
-        layout = StateLayout.of_module(build(model))
+    layout = StateLayout.of_module(build(model)) if model else StateLayout.of(read_state(paths[0]))
     weights = torch.empty(len(paths), layout.size)
     # One after the other: on a busy machine threads took up to 30 times as long for small files, 0.7 for large.
     found = [_read_row(path, layout, row) for path, row in zip(paths, weights, strict=True)]

@@ -6,6 +6,7 @@ Letters: N networks, D values per network.
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -60,7 +61,7 @@ class Families:
     """Groups of networks that lie nearer to each other than to the rest.
 
     Args:
-        labels: number of each network's family, int64 (N,); 0 is the largest family.
+        labels: number of each network's family, int64 (N,); from the largest on.
         cut: distance below which networks are joined.
         gap: the distances below and above `cut` at which groups join, if there is a gap between them.
     """
@@ -98,9 +99,10 @@ def families(matrix: Tensor, unit: float) -> Families:
         place = torch.where(allowed, above - below, 0).argmax()
         gap = (float(below[place]), float(above[place]))
         cut = sum(gap) / 2
-    found = torch.from_numpy(fcluster(tree, cut, "distance")).long() - 1
-    order = found.bincount().argsort(descending=True, stable=True)
-    return Families(order.argsort()[found], cut, gap)
+    found = fcluster(tree, cut, "distance").tolist()
+    counts = Counter(found)
+    order = sorted(counts, key=lambda family: -counts[family])  # of equal ones, the first network's comes first
+    return Families(torch.tensor([order.index(family) for family in found]), cut, gap)
 
 
 def inspect_zoo(

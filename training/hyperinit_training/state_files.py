@@ -10,9 +10,9 @@ import os
 import pickle
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from zipfile import is_zipfile
 
 import torch
 from safetensors.torch import load_file
@@ -99,10 +99,16 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             found: Any = load_file(path)
         else:
-            found = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zipped(path))
     except Exception as error:  # a damaged file makes the readers raise nearly anything
         raise ZooError(_unreadable(path, error)) from None
     return _bare_names(_state_dict(found, path), path)
+
+
+def _is_zipped(path: Path) -> bool:
+    """Tell the format of today's torch from that before 1.6, which cannot be mapped into memory."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
 
 
 def _unreadable(path: Path, error: Exception) -> str:
@@ -138,6 +144,7 @@ def _holds(found: Any, key: str) -> bool:
     return isinstance(found, Mapping) and isinstance(found.get(key), Mapping)
 
 
+@lru_cache(maxsize=10_000)  # every file of a zoo has the same names
 def bare_name(name: str) -> str:
     """Take off what wrappers add to a tensor's name.
 
@@ -150,7 +157,8 @@ def bare_name(name: str) -> str:
 def _bare_names(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     bare: dict[str, Tensor] = {}
     for name, value in state.items():
-        if bare_name(name) in bare:
-            raise ZooError(f"{path} must hold every tensor once, got {bare_name(name)} with and without a prefix")
-        bare[bare_name(name)] = value
+        short = bare_name(name)
+        if short in bare:
+            raise ZooError(f"{path} must hold every tensor once, got {short} with and without a prefix")
+        bare[short] = value
     return bare
