@@ -237,7 +237,7 @@ def train_autoencoder(recipe: AutoencoderRecipe, zoo: Zoo, folder: Path) -> Auto
         write_json(folder / "recipe.json", asdict(recipe))
         truncate_log(log, training.step)
         saved = time.monotonic()
-        with tqdm(total=recipe.steps, initial=training.step, unit="step", desc="autoencoder") as bar:
+        with tqdm(total=recipe.steps, initial=training.step, unit="step", desc="autoencoder", disable=None) as bar:
             while training.step < recipe.steps:
                 losses = training.advance()
                 bar.update()
