@@ -233,7 +233,7 @@ def _timed(recipe: AutoencoderRecipe, zoo: Zoo, minutes: float | None, folder: P
         return recipe
     plan = folder / "steps.json"
     if plan.exists():
-        return replace(recipe, steps=int(json.loads(plan.read_text())["steps"]))
+        return _of_steps(recipe, int(json.loads(plan.read_text())["steps"]))
     with torch.random.fork_rng(devices=[]):
         training = Training(recipe, zoo)
         training.advance()
@@ -244,6 +244,10 @@ def _timed(recipe: AutoencoderRecipe, zoo: Zoo, minutes: float | None, folder: P
     steps = max(1, round(60 * minutes / seconds))
     folder.mkdir(parents=True, exist_ok=True)
     write_json(plan, {"steps": steps, "seconds per step": seconds, "minutes": minutes})
+    return _of_steps(recipe, steps)
+
+
+def _of_steps(recipe: AutoencoderRecipe, steps: int) -> AutoencoderRecipe:
     return replace(recipe, steps=steps, warmup=min(recipe.warmup, steps // 5))
 
 
