@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hyperinit.checking import shown
 from hyperinit.errors import ArgumentError, LayoutError
 
 KINDS: dict[type[nn.Module], str] = {
@@ -30,6 +31,7 @@ PLAIN = {
     nn.Tanh, nn.ReLU, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Softplus,
     nn.Dropout, nn.Identity, nn.Flatten,
 }  # fmt: skip
+MOST_LAYERS, MOST_AXES, MOST_WEIGHTS = 1024, 8, 1 << 40  # of a layout that is read; bounds what is built from it
 
 
 @dataclass(frozen=True)
@@ -205,29 +207,61 @@ class Layout:
         """Inverse of `to_json`.
 
         Raises:
-            LayoutError: if a field is missing or has another type, or the tensors of a layer do not share neurons.
+            LayoutError: if a field is missing or has another type, the tensors of a layer do not share neurons, a
+                name comes twice, a group does not fit its axis, or there are more than 1024 layers, 1024 tensors in
+                one of them, or 2^40 weights.
         """
-        try:
-            layers = tuple(
-                LayerSpec(str(layer["name"]), str(layer["kind"]), tuple(_tensor_from_json(t) for t in layer["tensors"]))
-                for layer in data["layers"]
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise LayoutError(f"not a layout: {type(error).__name__}: {error}") from None
-        if not layers:
+        layout = cls(tuple(_layer_from_json(layer) for layer in _items(data, "layers", "a layout")))
+        if not layout.layers:
             raise LayoutError("a layout must have at least one layer, got none")
-        for layer in layers:
-            if not layer.tensors or any(t.shape[:1] != (layer.neurons,) for t in layer.tensors):
-                raise LayoutError(f"layer {layer.name} must hold tensors that share their first axis")
-        return cls(layers)
+        for part in (layout.layers, layout.tensors):
+            if len({item.name for item in part}) < len(part):
+                raise LayoutError("the layers and the tensors of a layout must have names of their own, got one twice")
+        if layout.size > MOST_WEIGHTS:
+            raise LayoutError(f"a layout must have at most {MOST_WEIGHTS} weights, got more")
+        neurons = {layer.name: layer.neurons for layer in layout.layers}
+        for tensor in layout.tensors:
+            for size, group in zip(tensor.shape, tensor.groups, strict=True):
+                if group is not None and (group not in neurons or size % neurons[group]):
+                    raise LayoutError(
+                        f"tensor {shown(tensor.name)} must have axes that are multiples of their groups, got a length "
+                        f"of {size} for {shown(group)} of {neurons.get(group, 'no')} neurons"
+                    )
+        return layout
+
+
+def _layer_from_json(data: Any) -> LayerSpec:
+    tensors = tuple(_tensor_from_json(tensor) for tensor in _items(data, "tensors", "a layer"))
+    name, kind = (_text(data, key, "layer") for key in ("name", "kind"))
+    if kind not in KINDS.values():
+        raise LayoutError(f"layer {shown(name)} must be of {', '.join(KINDS.values())}, got {shown(kind)}")
+    if not tensors or any(tensor.shape[0] != tensors[0].shape[0] for tensor in tensors):
+        raise LayoutError(f"layer {shown(name)} must hold tensors that share their first axis")
+    return LayerSpec(name, kind, tensors)
 
 
 def _tensor_from_json(data: Any) -> TensorSpec:
-    shape, groups = tuple(data["shape"]), tuple(data["groups"])
-    names = all(group is None or isinstance(group, str) for group in groups)
-    if not shape or not names or len(groups) != len(shape) or not all(type(n) is int and n > 0 for n in shape):
-        raise ValueError(f"tensor {data['name']} has shape {shape} and groups {groups}")
-    return TensorSpec(str(data["name"]), shape, groups)
+    shape, groups = (tuple(_items(data, key, "a tensor")) for key in ("shape", "groups"))
+    name = _text(data, "name", "tensor")
+    if not 0 < len(shape) <= MOST_AXES or not all(type(n) is int and 0 < n <= MOST_WEIGHTS for n in shape):
+        raise LayoutError(f"tensor {shown(name)} must have 1 to {MOST_AXES} positive sizes, got {shown(shape)}")
+    if len(groups) != len(shape) or not all(group is None or isinstance(group, str) for group in groups):
+        raise LayoutError(f"tensor {shown(name)} must have a group or null for each axis, got {shown(groups)}")
+    return TensorSpec(name, shape, groups)
+
+
+def _items(data: Any, key: str, where: str) -> list[Any]:
+    found = data.get(key) if isinstance(data, dict) else None
+    if not isinstance(found, list | tuple) or len(found) > MOST_LAYERS:
+        raise LayoutError(f"{where} must be an object with a list {key} of at most {MOST_LAYERS}, got {shown(data)}")
+    return list(found)
+
+
+def _text(data: Any, key: str, where: str) -> str:
+    found = data.get(key)
+    if not isinstance(found, str):
+        raise LayoutError(f"a {where}'s {key} must be text, got {shown(found)}")
+    return found
 
 
 def _layer(name: str, module: nn.Module) -> LayerSpec:
