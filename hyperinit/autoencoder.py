@@ -23,7 +23,7 @@ from hyperinit.errors import ArgumentError
 from hyperinit.layout import Layout
 from hyperinit.reference import ReferenceDecoder, ReferenceEncoder, Sizes
 
-MOST_DEPTH = 128
+MOST_DEPTH = 64
 
 
 @dataclass(frozen=True, kw_only=True)

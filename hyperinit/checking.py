@@ -23,9 +23,10 @@ from torch import Tensor
 
 from hyperinit.errors import ArtifactError
 
-MOST_HEADER = 1 << 20  # bytes of a file's header; its Python objects take up to 30 times as much
+MOST_HEADER = 1 << 20  # bytes of a file's header; those of the embedded sources have 16 kB
 LONGEST = 1000  # characters of what a refusal quotes
 DEEPEST = 16  # objects and lists inside each other
+MOST_VALUES = 100_000  # of a header, objects and lists among them
 FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 DTYPES = (*FLOATS, "C64", "I64", "I32", "I16", "I8", "U8", "BOOL")
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")  # or worse in a terminal
@@ -51,7 +52,7 @@ def opened(path: Path, key: str) -> Iterator[tuple[dict[str, Any], Any]]:
 
 
 def parsed(text: str) -> dict[str, Any]:
-    """Read a JSON object that holds no NaN, no infinity, no key twice and nothing deeper than 16 levels.
+    """Read a JSON object that holds no NaN, no infinity, no key twice, and at most 100,000 values in 16 levels.
 
     Raises:
         ArtifactError: if it is anything else.
@@ -59,6 +60,9 @@ def parsed(text: str) -> dict[str, Any]:
     >>> parsed('{"format": 1}')
     {'format': 1}
     """
+    values = sum(map(text.count, "[{,"))  # at least as many as there are; Python's objects are larger than their text
+    if values > MOST_VALUES:
+        raise ArtifactError(f"a damaged header: it must hold at most {MOST_VALUES:,} values, got up to {values:,}")
     try:
         data = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
     except (ValueError, RecursionError) as error:
@@ -71,20 +75,28 @@ def parsed(text: str) -> dict[str, Any]:
     return data
 
 
-def check_plain(value: object, where: str = "header", depth: int = 0) -> None:
+def check_plain(data: object) -> None:
     """Refuse what no header holds, wherever it lies in a JSON value.
 
     Raises:
         ArtifactError: for numbers that are not finite or need more than 64 bits, text with control characters or
             half characters, other types, and nesting deeper than 16 levels.
     """
-    if isinstance(value, dict | list | tuple):
+    stack = [(data, "header", 0)]
+    while stack:
+        value, where, depth = stack.pop()
+        if not isinstance(value, dict | list | tuple):
+            _check_leaf(value, where)
+            continue
         if depth >= DEEPEST:
             raise ArtifactError(f"{where} must lie at most {DEEPEST} levels deep, it lies deeper")
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            check_plain(key, where, DEEPEST)
-            check_plain(item, f"{where}.{key}"[-80:], depth + 1)
-    elif isinstance(value, str):
+            _check_leaf(key, where)
+            stack.append((item, f"{where}.{key}"[-80:], depth + 1))
+
+
+def _check_leaf(value: object, where: str) -> None:
+    if isinstance(value, str):
         if UNSEEN.search(value):
             raise ArtifactError(f"{where} must hold no control characters, got {shown(value)}")
     elif isinstance(value, int | float):
@@ -184,7 +196,7 @@ def shown(value: object) -> str:
     >>> shown("a" * 100)[-5:]
     'aa...'
     """
-    text = ascii(value)
+    text = ascii(value) if not isinstance(value, int) or abs(value) < 10**80 else "a number of over 80 digits"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

@@ -27,7 +27,7 @@ COMBINE = ("probabilities", "logits")
 FORMAT = 1
 NEEDS = "0.1.0"  # the first hyperinit that reads this format
 FIELDS = {"format", "n", "combine", "architecture"}
-MOST_MODULES = 1 << 15  # of all members of a file that describes them
+MOST_MODULES = 1 << 13  # of all members of a file that describes them
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ PLAIN = {
     nn.Tanh, nn.ReLU, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Softplus,
     nn.Dropout, nn.Identity, nn.Flatten,
 }  # fmt: skip
-MOST_LAYERS, MOST_AXES, MOST_WEIGHTS = 1024, 8, 1 << 40  # of a layout that is read; bounds what is built from it
+MOST_LAYERS, MOST_AXES, MOST_WEIGHTS = 512, 8, 1 << 40  # of a layout that is read; bounds what is built from it
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ class Layout:
 
         Raises:
             LayoutError: if a field is missing or has another type, the tensors of a layer do not share neurons, a
-                name comes twice, a group does not fit its axis, or there are more than 1024 layers, 1024 tensors in
+                name comes twice, a group does not fit its axis, or there are more than 512 layers, 512 tensors in
                 one of them, or 2^40 weights.
         """
         layout = cls(tuple(_layer_from_json(layer) for layer in _items(data, "layers", "a layout")))

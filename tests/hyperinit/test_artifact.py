@@ -217,7 +217,7 @@ def test_fields_of_another_type_are_refused(forge, field, value):
             "layout",
             "layers",
             [{"name": "0"}],
-            "a layer must be an object with a list tensors of at most 1024, got {'name': '0'}",
+            "a layer must be an object with a list tensors of at most 512, got {'name': '0'}",
         ),
     ],
 )

@@ -223,10 +223,10 @@ def with_tensor(**fields):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (None, "a layout must be an object with a list layers of at most 1024, got None"),
-        ([], r"a layout must be an object with a list layers of at most 1024, got \[\]"),
-        ({}, "a layout must be an object with a list layers of at most 1024, got {}"),
-        ({"layers": [{}] * 1025}, "a layout must be an object with a list layers of at most 1024"),
+        (None, "a layout must be an object with a list layers of at most 512, got None"),
+        ([], r"a layout must be an object with a list layers of at most 512, got \[\]"),
+        ({}, "a layout must be an object with a list layers of at most 512, got {}"),
+        ({"layers": [{}] * 513}, "a layout must be an object with a list layers of at most 512"),
         ({"layers": [{"name": "0"}]}, "a layer must be an object with a list tensors"),
         ({"layers": [{"name": "0", "tensors": []}]}, "a layer's kind must be text, got None"),
         ({"layers": [{"name": "0", "kind": "x", "tensors": []}]}, "layer '0' must be of conv1d, .*, got 'x'"),
