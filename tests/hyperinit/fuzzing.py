@@ -36,8 +36,10 @@ DTYPES = [
 LENGTHS = [0, 1, 2, 7, 2**20, 2**20 + 1, 10**8, 10**8 + 1, 2**31, 2**63, 2**64 - 1]
 
 
-def network():
-    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.Tanh(), nn.Flatten(), nn.Linear(18, 3))
+def network(seed=0):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.Tanh(), nn.Flatten(), nn.Linear(18, 3))
 
 
 def small():
@@ -64,7 +66,9 @@ def small():
         for name in METHODS
         if METHODS[name].sampler is gan.LatentGAN
     }
-    return HyperRepresentation(header, autoencoder, Anchors(z, torch.rand(10), torch.ones(10), weights), states)
+    return HyperRepresentation(
+        header, autoencoder, Anchors(z, torch.linspace(0.9, 0.5, 10), torch.ones(10), weights), states
+    )
 
 
 # Mutants. Each function takes a random number generator and a file's bytes and returns other bytes.
@@ -216,9 +220,9 @@ def rewrite(rng, raw):
 MUTATORS = [flip, shorten, lie, readdress, retensor, revalue, rewrite, rewrite, rewrite]
 
 
-def mutant(raw, seed, place):
-    """Mutant number `place` of a seed: the mutator's name and the bytes."""
-    rng = random.Random(f"{seed}-{place}")
+def mutant(raw, place):
+    """Mutant number `place`: the mutator's name and the bytes."""
+    rng = random.Random(place)
     mutate = rng.choice(MUTATORS)
     return mutate.__name__, mutate(rng, raw)
 
@@ -228,4 +232,4 @@ def seed_file(kind, path):
     if kind == "artifact":
         small().save(path)
     else:
-        Ensemble([network() for _ in range(3)]).save(path)
+        Ensemble([network(seed) for seed in range(3)]).save(path)
