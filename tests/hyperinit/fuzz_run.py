@@ -2,8 +2,8 @@
 
     python tests/hyperinit/fuzz_run.py artifact:10000 ensemble:2000 crafted
 
-prints JSON. Of mutants: how many were refused, loaded, or loaded and refused to draw; the longest processor time of one,
-with its number; the largest growth of memory; the failures. Mutant number i is always the same bytes. Of each file in
+prints JSON. Of mutants: how many were refused, loaded, or loaded and refused to draw; the longest processor time, with
+the mutant's number; the largest growth of memory; the failures. A number always means the same mutant. Of each file in
 `crafted.py`: its size, the outcome, the processor time, the growth of memory. The process cannot take more memory than
 the stated bound while it loads: a file that asks for more is a failure.
 """
