@@ -3,26 +3,27 @@
 The file's metadata holds a JSON header under "hyperinit". Its field "digest" is the SHA-256 of the rest of the header
 and of all tensors, so that a file that was cut off or altered is refused wherever it came from.
 
-A trained sampler's state is in the tensors `samplers.<method>.<key>`; a file may hold none.
+docs/artifact.md describes the format field by field. A trained sampler's state is in the tensors
+`samplers.<method>.<key>`; a file may hold none.
 
 Letters: N anchors, D weights per network, L latent size.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hyperinit import nets
+from hyperinit import checking, nets
 from hyperinit.autoencoder import Autoencoder, AutoencoderConfig
 from hyperinit.card import Card
 from hyperinit.errors import ArtifactError, HyperinitError
@@ -31,8 +32,11 @@ from hyperinit.layout import Layout
 from hyperinit.samplers import METHODS, SamplerOptions, trained
 
 FORMAT = 1
+NEEDS = "0.1.0"  # the first hyperinit that reads this format
 SAMPLERS = "samplers."  # how the names of trained samplers' tensors begin
 ANCHORS = ("anchors.z", "anchors.score", "anchors.epoch", "anchors.weights")
+MOST_ANCHORS = 1 << 14
+MOST_TOKENS = 1 << 14  # that attention compares with each other
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Header:
         """Return the header as plain data."""
         return {
             "format": FORMAT,
+            "needs": NEEDS,
             "card": asdict(self.card),
             "layout": self.layout.to_json(),
             "architecture": self.architecture,
@@ -61,12 +66,14 @@ def write(path: Path, header: Header, tensors: Mapping[str, Tensor]) -> None:
     """Write an artifact with its digest, whole or not at all; the caller decides the precision of each tensor.
 
     Raises:
-        ArtifactError: if a value is not finite in that precision; nothing is written.
+        ArtifactError: if a value is not finite in that precision, or the header could not be read again; nothing is
+            written.
     """
     ordered = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
     _check_values(ordered)
     data = header.to_json()
-    text = json.dumps(data | {"digest": _digest(data, ordered)}, sort_keys=True)
+    text = json.dumps(data | {"digest": checking.digest(data, ordered)}, sort_keys=True)
+    _header(checking.parsed(text))
     with replacing(path) as temporary:
         save_file(ordered, temporary, {"hyperinit": text})
 
@@ -78,76 +85,81 @@ def read(path: Path) -> tuple[Header, dict[str, Tensor]]:
         ArtifactError: if the file is missing, cut off, altered, of another format, or holds what its header denies.
     """
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            names = sorted(file.keys())
-            data = _parsed(metadata.get("hyperinit"))
-            digest = data.pop("digest", None)
+        with checking.opened(path, "hyperinit") as (data, file):
+            checking.check_format(data, FORMAT)
             header = _header(data)
-            _check_shapes(header, {name: tuple(file.get_slice(name).get_shape()) for name in names})
-            tensors = {name: file.get_tensor(name) for name in names}
-        if digest != _digest(data, tensors):
-            raise ArtifactError("its contents do not have the digest that was written with them; it was altered")
+            found = checking.shapes(file, checking.FLOATS)
+            _check_room(header, found)
+            _check_shapes(header, found)
+            stored = {name: file.get_tensor(name) for name in found}
+            if data.pop("digest") != checking.digest(data, stored):
+                raise ArtifactError("its contents do not have the digest that was written with them; it was altered")
+            tensors = {name: value.to(torch.float32, copy=True) for name, value in stored.items()}
         _check_values(tensors)
+        _check_anchors(header, tensors)
     except FileNotFoundError:
         raise ArtifactError(f"{path} must be a hyper-representation, got no such file") from None
     except (OSError, SafetensorError, HyperinitError) as error:
+        why = str(error)[: checking.LONGEST]
         raise ArtifactError(
-            f"{path} must be a whole hyper-representation file, got: {error}. Copy or build it again."
+            f"{path} must be a whole hyper-representation file, got: {why}. Copy or build it again."
         ) from None
-    return header, {name: value.float() for name, value in tensors.items()}
-
-
-def _parsed(text: str | None) -> dict[str, Any]:
-    """Read the header's JSON and check its format, before any other field is believed."""
-    if text is None:
-        raise ArtifactError("a safetensors file without a hyperinit header")
-    try:
-        data = json.loads(text)
-        found = data["format"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ArtifactError(f"a damaged header: {type(error).__name__}: {error}") from None
-    if type(found) is not int or found != FORMAT:
-        raise ArtifactError(
-            f"format {found!r}, and this hyperinit reads format {FORMAT}; install the one that wrote it"
-        )
-    return dict(data)
+    return header, tensors
 
 
 def _header(data: dict[str, Any]) -> Header:
-    try:
-        header = Header(
-            Card(**data["card"]),
-            Layout.from_json(data["layout"]),
-            data["architecture"],
-            AutoencoderConfig(**data["autoencoder"]),
-            SamplerOptions(**data["samplers"]),
-        )
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        if isinstance(error, HyperinitError):
-            raise
-        raise ArtifactError(f"a damaged header: {type(error).__name__}: {error}") from None
+    known = {"format", "needs", "card", "layout", "architecture", "autoencoder", "samplers", "digest"}
+    checking.check_keys(data, known - {"needs"}, known, "header")
+    header = Header(
+        checking.built(Card, data["card"], "card"),
+        Layout.from_json(data["layout"]),
+        data["architecture"],
+        checking.built(AutoencoderConfig, data["autoencoder"], "autoencoder"),
+        checking.built(SamplerOptions, data["samplers"], "samplers"),
+    )
     header.card.check()
     return header
 
 
-def _check_shapes(header: Header, found: dict[str, tuple[int, ...]]) -> None:
+def _check_room(header: Header, found: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse a header that calls for more than the file holds, before anything is built from it."""
+    layout, config = header.layout, header.autoencoder
+    if found.get("mean") != (layout.size,):
+        raise ArtifactError(f"mean must have shape ({layout.size},) as the layout says, it has {found.get('mean')}")
+    held = sum(math.prod(shape) for shape in found.values())
+    tokens = sum(layer.neurons for layer in layout.layers)
+    largest = max(config.width * size for size in (config.width, config.feedforward, config.latent))
+    if config.chunk:
+        chunks = config.latent_size(layout) // config.latent
+        largest = max(largest, config.width * config.chunk, config.width * chunks)
+        if chunks * config.chunk > max(held, 1 << 20):
+            raise ArtifactError(f"{chunks} chunks of {config.chunk} weights, and the file holds {held} numbers")
+        tokens = min(config.window, chunks)
+    else:
+        largest = max(largest, config.width * tokens * config.latent)
+        if 4 * len(layout.layers) > len(found):  # each has a linear layer on both sides
+            raise ArtifactError(f"{len(found)} tensors, too few for {len(layout.layers)} layers")
+    if 24 * config.depth > len(found):  # both sides have that many blocks of 12 tensors and more
+        raise ArtifactError(f"{len(found)} tensors, too few for a depth of {config.depth}")
+    if largest > held:
+        raise ArtifactError(f"a config that calls for a tensor of {largest} numbers, and the file holds {held}")
+    if tokens > MOST_TOKENS:
+        raise ArtifactError(f"{tokens} tokens, and this hyperinit takes at most {MOST_TOKENS} at once")
+
+
+def _check_shapes(header: Header, found: Mapping[str, tuple[int, ...]]) -> None:
     """Compare all tensors with what layout and config call for, before any of them is read."""
     layout, config = header.layout, header.autoencoder
     if header.architecture is not None and Layout.of(nets.build(header.architecture, device="meta")) != layout:
         raise ArtifactError("the architecture does not have the layout beside it")
-    if config.depth > len(found):  # every block holds tensors
-        raise ArtifactError(f"{len(found)} tensors, too few for a depth of {config.depth}")
-    if found.get("mean") != (layout.size,):  # nothing of this size is made unless the file holds one
-        raise ArtifactError(f"mean must have shape ({layout.size},) as the layout says, it has {found.get('mean')}")
     with torch.device("meta"):
         scale = torch.ones(layout.size, device="cpu")
         model = Autoencoder(config, layout, scale, scale)
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    count = found.get("anchors.z", (0,))[0]
+    count = (*found.get("anchors.z", ()), 0)[0]
     latent = config.latent_size(layout)
-    shapes = ((count, latent), (count,), (count,), (count, layout.size))
-    expected |= dict(zip(ANCHORS, shapes, strict=True))
+    sizes = ((count, latent), (count,), (count,), (count, layout.size))
+    expected |= dict(zip(ANCHORS, sizes, strict=True))
     expected |= _expected_of_samplers(found, latent)
     wrong = [
         f"{name} {found.get(name)}, expected {shape}" for name, shape in expected.items() if found.get(name) != shape
@@ -155,6 +167,8 @@ def _check_shapes(header: Header, found: dict[str, tuple[int, ...]]) -> None:
     wrong += [f"unexpected {name}" for name in found if name not in expected]
     if wrong or not count:
         raise ArtifactError(f"tensors that do not fit the header: {'; '.join(wrong[:5]) or 'no anchors'}")
+    if count > MOST_ANCHORS:
+        raise ArtifactError(f"{count} anchors, and this hyperinit takes at most {MOST_ANCHORS}")
 
 
 def _expected_of_samplers(found: Iterable[str], latent: int) -> dict[str, tuple[int, ...]]:
@@ -170,16 +184,21 @@ def _expected_of_samplers(found: Iterable[str], latent: int) -> dict[str, tuple[
 
 def _check_values(tensors: Mapping[str, Tensor]) -> None:
     for name, value in tensors.items():
-        if not value.is_floating_point() or not value.float().isfinite().all():
+        if not value.is_floating_point() or not checking.is_finite(value):
             raise ArtifactError(f"tensor {name} must hold finite numbers, it does not")
     if not (tensors["std"] > 0).all():
         raise ArtifactError("tensor std must be above 0 everywhere, it is not")
 
 
-def _digest(header: dict[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
-    for name in sorted(tensors):
-        value = tensors[name]
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def _check_anchors(header: Header, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse anchors that no encoder and no validation can have given."""
+    config = header.autoencoder
+    ranges = {"anchors.score": (0.0, 1.0), "anchors.epoch": (0.0, math.inf)}
+    if config.bounded and not config.variational:
+        ranges["anchors.z"] = (-1.0, 1.0)
+    for name, (least, most) in ranges.items():
+        low, high = map(float, tensors[name].aminmax())
+        if low < least or high > most:
+            raise ArtifactError(
+                f"tensor {name} must lie in [{least:g}, {most:g}], it goes from {low:.3g} to {high:.3g}"
+            )

@@ -17,10 +17,13 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
+from hyperinit.checking import shown
 from hyperinit.chunked import ChunkCoder, ChunkDecoder, ChunkEncoder, Cut, chunk_count
 from hyperinit.errors import ArgumentError
 from hyperinit.layout import Layout
 from hyperinit.reference import ReferenceDecoder, ReferenceEncoder, Sizes
+
+MOST_DEPTH = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,28 +66,35 @@ class AutoencoderConfig:
 
     def __post_init__(self) -> None:
         """Check the values, so that nothing is built from a bad file."""
+        if type(self.depth) is int and self.depth > MOST_DEPTH:
+            raise ArgumentError(f"depth must be at most {MOST_DEPTH}, got {shown(self.depth)}")
         sizes = (self.width, self.heads, self.feedforward, self.depth, self.latent)
         if not all(type(size) is int and 0 < size <= 65536 for size in sizes) or self.width % self.heads:
             raise ArgumentError(
-                f"width, heads, feedforward, depth and latent must be positive and heads divide width, got {sizes}"
+                f"width, heads, feedforward, depth and latent must be positive and heads divide width, got "
+                f"{shown(sizes)}"
             )
         if self.compression not in ("cls", "flatten"):
-            raise ArgumentError(f"compression must be 'cls' or 'flatten', got {self.compression!r}")
+            raise ArgumentError(f"compression must be 'cls' or 'flatten', got {shown(self.compression)}")
         if not (type(self.dropout) in (int, float) and 0 <= self.dropout < 1):
-            raise ArgumentError(f"dropout must lie in [0, 1), got {self.dropout!r}")
+            raise ArgumentError(f"dropout must lie in [0, 1), got {shown(self.dropout)}")
         if self.block not in ("compact", "reference"):
-            raise ArgumentError(f"block must be 'compact' or 'reference', got {self.block!r}")
+            raise ArgumentError(f"block must be 'compact' or 'reference', got {shown(self.block)}")
         if self.block == "reference" and self.width < 2:  # one number has no standard deviation
             raise ArgumentError(f"width must be at least 2 for block 'reference', got {self.width}")
         flags = (self.standardise, self.bounded, self.variational)
         if not all(type(flag) is bool for flag in flags):
-            raise ArgumentError(f"standardise, bounded and variational must be true or false, got {flags}")
+            raise ArgumentError(f"standardise, bounded and variational must be true or false, got {shown(flags)}")
         self._check_chunks()
 
     def _check_chunks(self) -> None:
         sizes = (self.chunk, self.window, self.halo)
         if not all(type(size) is int and 0 <= size <= 65536 for size in sizes) or self.window <= 2 * self.halo:
-            raise ArgumentError(f"chunk, window and halo must be whole, and a window hold more than halos, got {sizes}")
+            raise ArgumentError(
+                f"chunk, window and halo must be whole, and a window hold more than halos, got {shown(sizes)}"
+            )
+        if 8 * (self.window - 2 * self.halo) < self.window:  # every chunk is coded window / (window - 2 halo) times
+            raise ArgumentError(f"an eighth of a window must lie between its halos, got {self.window} and {self.halo}")
         if self.chunk and (self.block, self.variational) != ("compact", False):
             raise ArgumentError(
                 f"chunks need block 'compact' and no variational latents, got {self.block!r} and {self.variational}"

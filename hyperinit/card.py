@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from hyperinit.checking import shown
 from hyperinit.errors import ArtifactError
 from hyperinit.samplers import METHODS
 
@@ -16,6 +17,8 @@ ROWS = {
     "zoo-held-out-decoded": "the same, encoded and decoded",
     "anchors-decoded": "the training snapshots, encoded and decoded",
 }
+SHARES = ("accuracy", "std", "overlap", "diversity")  # in [0, 1]
+MOST_FIGURE = 1e12  # of the others
 LEGEND = """accuracy before any training, mean and spread over the networks;
 distance to the nearest training snapshot (weight units);
 overlap of wrong answers with the nearest training snapshot (intersection over union: 1 is a copy);
@@ -57,12 +60,23 @@ class Card:
         if wrong:
             raise ArtifactError(f"card fields of another type: {', '.join(wrong)}")
         if not isinstance(self.zoo.get("images", {}), dict):
-            raise ArtifactError(f"card field zoo.images must name the images, got {self.zoo['images']!r}")
+            raise ArtifactError(f"card field zoo.images must name the images, got {shown(self.zoo['images'])}")
+        parts = {"preprocessing": self.preprocessing, "zoo": self.zoo, "zoo.images": self.zoo.get("images", {})}
+        for (part, key), kind in FACTS.items():
+            value = parts[part].get(key)
+            if value is not None and not CHECKS[kind](value):
+                raise ArtifactError(f"card field {part}.{key} must be {kind}, got {shown(value)}")
         if self.recommended not in METHODS:
-            raise ArtifactError(f"the recommended method {self.recommended!r} is unknown to this hyperinit")
+            raise ArtifactError(f"the recommended method {shown(self.recommended)} is unknown to this hyperinit")
         for name, row in self.measured.items():
             if not isinstance(row, dict) or set(row) != set(FIGURES) or not all(map(_is_number, row.values())):
-                raise ArtifactError(f"the figures of {name!r} must be the numbers {', '.join(FIGURES)}")
+                raise ArtifactError(f"the figures of {shown(name)} must be the numbers {', '.join(FIGURES)}")
+            wrong = [key for key, value in row.items() if not 0 <= value <= (1 if key in SHARES else MOST_FIGURE)]
+            if wrong:
+                raise ArtifactError(
+                    f"the {wrong[0]} of {shown(name)} must lie in [0, {1 if wrong[0] in SHARES else MOST_FIGURE:g}], "
+                    f"got {shown(row[wrong[0]])}"
+                )
 
     def __str__(self) -> str:
         """Return the card as text, as `hyperinit info` prints it."""
@@ -125,3 +139,26 @@ def _short(value: object) -> str:
 
 def _is_number(value: object) -> bool:
     return type(value) in (int, float)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+CHECKS: dict[str, Callable[[Any], bool]] = {
+    "a whole number of at least 0": _is_count,
+    "text": lambda value: isinstance(value, str),
+    "a list of numbers": lambda value: isinstance(value, list | tuple) and all(map(_is_number, value)),
+}
+FACTS = {  # what the card's text and the commands take from its two objects, where they are there
+    ("preprocessing", "size"): "a whole number of at least 0",
+    ("preprocessing", "channels"): "a whole number of at least 0",
+    ("preprocessing", "mean"): "a list of numbers",
+    ("preprocessing", "std"): "a list of numbers",
+    ("zoo", "models"): "a whole number of at least 0",
+    ("zoo", "anchors"): "a whole number of at least 0",
+    ("zoo", "conditioned"): "a whole number of at least 0",
+    ("zoo", "date"): "text",
+    ("zoo.images", "name"): "text",
+    ("zoo.images", "train"): "a whole number of at least 0",
+}

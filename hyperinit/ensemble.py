@@ -7,24 +7,29 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from hyperinit import nets
-from hyperinit.errors import ArgumentError, ArtifactError, LayoutError, UnknownNameError
+from hyperinit import checking, nets
+from hyperinit.checking import LONGEST, shown
+from hyperinit.errors import ArgumentError, ArtifactError, HyperinitError, LayoutError, UnknownNameError
 from hyperinit.evaluating import count_right
 from hyperinit.files import replacing
 from hyperinit.stacked import SideBySide, stacked_forward
 
 COMBINE = ("probabilities", "logits")
 FORMAT = 1
+NEEDS = "0.1.0"  # the first hyperinit that reads this format
+FIELDS = {"format", "n", "combine", "architecture"}
+MOST_MODULES = 1 << 13  # of all members of a file that describes them
 
 
 @dataclass(frozen=True)
@@ -126,18 +131,26 @@ class Ensemble(nn.Module):
 
         The file describes the members' network if that is a plain `nn.Sequential` (see `hyperinit.nets`); otherwise
         `load` needs a factory.
+
+        Raises:
+            ArtifactError: if a parameter is not finite; nothing is written.
         """
         first = self.members[0]
         try:
             architecture = nets.describe(first) if type(first) is nn.Sequential else None
         except LayoutError:
             architecture = None
-        header = {"format": FORMAT, "n": len(self.members), "combine": self.combine, "architecture": architecture}
+        header = {
+            "format": FORMAT, "needs": NEEDS, "n": len(self.members), "combine": self.combine,
+            "architecture": architecture,
+        }  # fmt: skip
         tensors = {
-            f"{index}.{name}": value.contiguous().clone()
+            f"{index}.{name}": value.detach().cpu().contiguous().clone()
             for index, state in enumerate(self.member_states())
             for name, value in state.items()
         }
+        _check_finite(self.members)
+        header["digest"] = checking.digest(header, tensors)
         with replacing(Path(path)) as temporary:
             save_file(tensors, temporary, {"hyperinit-ensemble": json.dumps(header)})
 
@@ -150,27 +163,34 @@ class Ensemble(nn.Module):
             model: makes one member; needed if the file does not describe the members' network.
 
         Raises:
-            ArtifactError: if the file is missing, damaged, or holds other tensors than the members have.
+            ArgumentError: if a factory is needed.
+            ArtifactError: if the file is missing, damaged, altered, or holds other tensors than the members have.
         """
+        path = Path(path)
         try:
-            with safe_open(path, "pt") as file:
-                header = json.loads((file.metadata() or {})["hyperinit-ensemble"])
-                tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
-            count, combine, architecture = header["n"], header["combine"], header["architecture"]
-            if header["format"] != FORMAT or not 1 <= count <= len(tensors):
-                raise ValueError(f"format {header['format']!r} with {count!r} members")
-            if model is None and architecture is None:
-                raise ArgumentError(f"model must be given: {path} does not describe the members' network")
-            members = [nets.build(architecture) if model is None else model() for _ in range(count)]
-            for index, member in enumerate(members):
-                prefix = f"{index}."
-                found = {key.removeprefix(prefix): v for key, v in tensors.items() if key.startswith(prefix)}
-                member.load_state_dict(found)
-            return cls(members, combine=combine)
+            with checking.opened(path, "hyperinit-ensemble") as (header, file):
+                found = checking.shapes(file, checking.DTYPES)
+                _check_header(header, len(found))
+                architecture = header["architecture"]
+                if model is None and architecture is None:
+                    raise ArgumentError(f"model must be given: {path} does not describe the members' network")
+                if model is None:
+                    _check_members(header["n"], architecture, found)
+                tensors = {name: file.get_tensor(name) for name in found}
+                if header.pop("digest", None) not in (None, checking.digest(header, tensors)):
+                    raise ArtifactError("its contents do not have the digest that was written with them")
+                members = [nets.build(architecture) if model is None else model() for _ in range(header["n"])]
+                _fill(members, tensors)
+            _check_finite(members)
         except ArgumentError:
             raise
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise ArtifactError(f"{path} must be an ensemble that was saved whole, got: {error}") from None
+        except FileNotFoundError:
+            raise ArtifactError(f"{path} must be an ensemble that was saved whole, got: no such file") from None
+        except (OSError, SafetensorError, HyperinitError) as error:
+            raise ArtifactError(
+                f"{path} must be an ensemble that was saved whole, got: {str(error)[:LONGEST]}"
+            ) from None
+        return cls(members, combine=header["combine"])
 
     def _combined(self, outputs: Tensor) -> Tensor:
         if self.combine == "logits":
@@ -180,3 +200,53 @@ class Ensemble(nn.Module):
     def extra_repr(self) -> str:
         """Show how members are combined when the module is printed."""
         return f"combine={self.combine!r}"
+
+
+def _check_header(header: Mapping[str, Any], tensors: int) -> None:
+    """Check every field but the description of the network, which is checked where it is built."""
+    checking.check_format(header, FORMAT)
+    checking.check_keys(header, FIELDS, FIELDS | {"needs", "digest"}, "header")
+    if type(header["n"]) is not int or not 1 <= header["n"] <= tensors:
+        raise ArtifactError(f"n must be from 1 to the number of tensors, {tensors}, got {shown(header['n'])}")
+    if header["combine"] not in COMBINE:
+        raise ArtifactError(f"combine must be {' or '.join(COMBINE)}, got {shown(header['combine'])}")
+
+
+def _check_members(count: int, architecture: nets.Architecture, found: Mapping[str, tuple[int, ...]]) -> None:
+    """Compare all tensors with what the description calls for, before any member is made."""
+    network = nets.build(architecture, device="meta")
+    if count * (1 + len(network)) > MOST_MODULES:
+        raise ArtifactError(
+            f"{count} members of {len(network)} modules, and this hyperinit makes at most {MOST_MODULES} together"
+        )
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    expected = {f"{index}.{name}": shape for index in range(count) for name, shape in shapes.items()}
+    wrong = [
+        f"{name} {found.get(name)}, expected {shape}" for name, shape in expected.items() if found.get(name) != shape
+    ]
+    wrong += [f"unexpected {name}" for name in found if name not in expected]
+    if wrong:
+        raise ArtifactError(f"tensors that do not fit the header: {'; '.join(wrong[:5])}")
+
+
+def _fill(members: Sequence[nn.Module], tensors: Mapping[str, Tensor]) -> None:
+    """Load each member's tensors."""
+    parts: list[dict[str, Tensor]] = [{} for _ in members]
+    for name, value in tensors.items():
+        index, _, key = name.partition(".")
+        if not index.isascii() or not index.isdigit() or len(index) > 9 or int(index) >= len(parts):
+            raise ArtifactError(f"tensor {shown(name)} must begin with the number of a member, below {len(parts)}")
+        parts[int(index)][key] = value
+    for member, part in zip(members, parts, strict=True):
+        try:
+            member.load_state_dict(part)
+        except RuntimeError as error:  # torch's list of all that does not fit
+            raise ArtifactError(str(error)) from None
+
+
+def _check_finite(members: Iterable[nn.Module]) -> None:
+    """Refuse parameters that are not finite; buffers may be, such as the mask of an attention."""
+    for index, member in enumerate(members):
+        for name, value in member.named_parameters():
+            if (value.is_floating_point() or value.is_complex()) and not checking.is_finite(value.detach()):
+                raise ArtifactError(f"parameter {name} of member {index} must be finite, got NaN or infinity")

@@ -19,16 +19,19 @@ from torch import Tensor, nn
 from hyperinit.errors import ArgumentError, LayoutError
 from hyperinit.specs import (
     KINDS,
+    MOST_LAYERS,
+    MOST_WEIGHTS,
     LayerSpec,
     TensorSpec,
     group_sizes,
+    items,
     layer_from_json,
     layer_to_json,
     layers_of,
     reorder,
 )
 
-__all__ = ["KINDS", "LayerSpec", "Layout", "TensorSpec"]
+__all__ = ["KINDS", "MOST_LAYERS", "LayerSpec", "Layout", "TensorSpec"]
 
 VARIANCE_FLOOR = 1e-5  # what batch norm adds to a variance by default
 PLAIN = {
@@ -210,18 +213,18 @@ class Layout:
         """Inverse of `to_json`.
 
         Raises:
-            LayoutError: if a field is missing or has another type, or the tensors of a layer do not share neurons.
+            LayoutError: if a field is missing or has another type, the tensors of a layer do not share neurons, a
+                name comes twice, or there are more than 512 layers, 512 tensors in one of them, or 2^40 weights.
         """
-        try:
-            layers = tuple(layer_from_json(layer) for layer in data["layers"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise LayoutError(f"not a layout: {type(error).__name__}: {error}") from None
-        if not layers:
+        layout = cls(tuple(layer_from_json(layer) for layer in items(data, "layers", "a layout")))
+        if not layout.layers:
             raise LayoutError("a layout must have at least one layer, got none")
-        for layer in layers:
-            if not layer.tensors or any(t.shape[:1] != (layer.neurons,) for t in layer.tensors):
-                raise LayoutError(f"layer {layer.name} must hold tensors that share their first axis")
-        return cls(layers)
+        for part in (layout.layers, layout.tensors):
+            if len({item.name for item in part}) < len(part):
+                raise LayoutError("the layers and the tensors of a layout must have names of their own, got one twice")
+        if layout.size > MOST_WEIGHTS:
+            raise LayoutError(f"a layout must have at most {MOST_WEIGHTS} weights, got more")
+        return layout
 
 
 def _is_plain(step: nn.Module) -> bool:

@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hyperinit import artifact, nets
+from hyperinit import artifact, checking, nets
 from hyperinit.artifact import Header
 from hyperinit.autoencoder import Autoencoder
 from hyperinit.card import Card
+from hyperinit.checking import shown
 from hyperinit.errors import ArgumentError, ArtifactError, LayoutError
 from hyperinit.layout import Layout
 from hyperinit.samplers import METHODS, Anchors, Sampler, enough, fitted, restored, trained
@@ -107,7 +108,8 @@ class HyperRepresentation:
         Raises:
             ArgumentError: if `count` is not a positive integer, there are too few anchors for the method, or a
                 sampler of your own draws anything but finite floating point numbers of the right shape.
-            ArtifactError: if the method's sampler needs training and the artifact holds none.
+            ArtifactError: if the method's sampler needs training and the artifact holds none, or its decoder gives
+                numbers that are not finite.
             UnknownNameError: if there is no such method.
         """
         if type(count) is not int or count < 1:
@@ -118,7 +120,15 @@ class HyperRepresentation:
             drawn = sampler.sample(count, generator)
             latent = sampler.space == "latent"
             _check_drawn(method, drawn, (count, self.latent_size if latent else self.layout.size))
-        return self.decode(drawn) if latent else drawn.detach().float().cpu()
+        if not latent:
+            return drawn.detach().float().cpu()
+        weights = self.decode(drawn)
+        if not checking.is_finite(weights):
+            raise ArtifactError(
+                f"{shown(self.card.source)} must decode to finite weights, got NaN or infinity by the method "
+                f"{method!r}; its file holds a decoder that was not trained, or was altered"
+            )
+        return weights
 
     def methods(self) -> dict[str, str]:
         """Names of the methods that this hyper-representation can draw with, with one line each.

@@ -9,6 +9,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from hyperinit.checking import shown
+from hyperinit.errors import LayoutError
+
 KINDS: dict[type[nn.Module], str] = {
     nn.Conv1d: "conv1d",
     nn.Conv2d: "conv2d",
@@ -20,6 +23,7 @@ NORMS = (
     nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.InstanceNorm1d, nn.InstanceNorm2d,
     nn.InstanceNorm3d, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm,
 )  # fmt: skip
+MOST_LAYERS, MOST_AXES, MOST_WEIGHTS = 512, 8, 1 << 40  # of a layout that is read; bounds what is built from it
 STATISTICS = ("running_mean", "running_var")  # of a norm; num_batches_tracked is a count and no weight
 
 
@@ -123,19 +127,47 @@ def layer_from_json(data: Any) -> LayerSpec:
     """Inverse of `layer_to_json`.
 
     Raises:
-        KeyError: or TypeError or ValueError, if a field is missing or has another type.
+        LayoutError: if a field is missing or has another type or value.
     """
-    return LayerSpec(str(data["name"]), str(data["kind"]), tuple(_tensor_from_json(t) for t in data["tensors"]))
+    tensors = tuple(_tensor_from_json(tensor) for tensor in items(data, "tensors", "a layer"))
+    name, kind = (_text(data, key, "layer") for key in ("name", "kind"))
+    kinds = (*KINDS.values(), NORM)
+    if kind not in kinds:
+        raise LayoutError(f"layer {shown(name)} must be of {', '.join(kinds)}, got {shown(kind)}")
+    if not tensors or any(tensor.shape[0] != tensors[0].shape[0] for tensor in tensors):
+        raise LayoutError(f"layer {shown(name)} must hold tensors that share their first axis")
+    return LayerSpec(name, kind, tensors)
+
+
+def items(data: Any, key: str, where: str) -> list[Any]:
+    """Return a list of a JSON object.
+
+    Raises:
+        LayoutError: if it is none, or too long.
+    """
+    found = data.get(key) if isinstance(data, dict) else None
+    if not isinstance(found, list | tuple) or len(found) > MOST_LAYERS:
+        raise LayoutError(f"{where} must be an object with a list {key} of at most {MOST_LAYERS}, got {shown(data)}")
+    return list(found)
 
 
 def _tensor_from_json(data: Any) -> TensorSpec:
-    shape, groups, buffer = tuple(data["shape"]), tuple(data["groups"]), data.get("buffer", False)
-    names = all(group is None or isinstance(group, str) for group in groups)
-    if not shape or not names or len(groups) != len(shape) or not all(type(n) is int and n > 0 for n in shape):
-        raise ValueError(f"tensor {data['name']} has shape {shape} and groups {groups}")
+    shape, groups = (tuple(items(data, key, "a tensor")) for key in ("shape", "groups"))
+    name, buffer = _text(data, "name", "tensor"), data.get("buffer", False)
+    if not 0 < len(shape) <= MOST_AXES or not all(type(n) is int and 0 < n <= MOST_WEIGHTS for n in shape):
+        raise LayoutError(f"tensor {shown(name)} must have 1 to {MOST_AXES} positive sizes, got {shown(shape)}")
+    if len(groups) != len(shape) or not all(group is None or isinstance(group, str) for group in groups):
+        raise LayoutError(f"tensor {shown(name)} must have a group or null for each axis, got {shown(groups)}")
     if type(buffer) is not bool:
-        raise ValueError(f"tensor {data['name']} has buffer {buffer!r}, neither true nor false")
-    return TensorSpec(str(data["name"]), shape, groups, buffer)
+        raise LayoutError(f"tensor {shown(name)} must have a buffer that is true or false, got {shown(buffer)}")
+    return TensorSpec(name, shape, groups, buffer)
+
+
+def _text(data: Any, key: str, where: str) -> str:
+    found = data.get(key)
+    if not isinstance(found, str):
+        raise LayoutError(f"a {where}'s {key} must be text, got {shown(found)}")
+    return found
 
 
 def _layer(name: str, kind: str, module: nn.Module) -> LayerSpec:

@@ -1,13 +1,16 @@
 """A hyper-representation that is made in milliseconds (the zoo's CNN, an untrained autoencoder), and a web server."""
 
+import json
 import random
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
-from hyperinit import attempts, hub, nets
+from hyperinit import attempts, checking, hub, nets
 from hyperinit.artifact import Header
 from hyperinit.autoencoder import Autoencoder, AutoencoderConfig
 from hyperinit.card import FIGURES, ROWS, Card
@@ -84,6 +87,25 @@ def artifact(tiny, tmp_path):
     path = tmp_path / "tiny.safetensors"
     tiny.save(path)
     return path
+
+
+@pytest.fixture
+def forge(artifact):
+    """Change header and tensors of the artifact and give it the right digest: damage that only checks can find."""
+
+    def change(edit):
+        with safe_open(artifact, "pt") as file:
+            header, tensors = (
+                json.loads(file.metadata()["hyperinit"]),
+                {key: file.get_tensor(key) for key in sorted(file.keys())},
+            )
+        edit(header, tensors)
+        header.pop("digest", None)
+        text = json.dumps(header | {"digest": checking.digest(header, tensors)})
+        save_file(tensors, artifact, {"hyperinit": text})
+        return artifact
+
+    return change
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ MAY_IMPORT = {  # package -> packages of ours that it may import
     "benchmarks": {"hyperinit", "hyperinit_training", "benchmarks"},
 }
 LAYERS = [  # modules of hyperinit; each may import its own layer and those above it in this list
-    {"errors", "files", "factories"},
+    {"errors", "files", "factories", "checking"},
     {"attempts", "download", "cache", "address"},
     {"registry", "huggingface"},
     {

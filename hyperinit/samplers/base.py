@@ -12,6 +12,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from hyperinit.checking import shown
 from hyperinit.errors import ArgumentError
 
 
@@ -74,9 +75,9 @@ class SamplerOptions:
         """Check the values, so that a bad file is refused when it is read."""
         numbers = (self.bandwidth, self.noise)
         if not all(type(n) in (int, float) and 0 <= n < 1e6 for n in numbers):
-            raise ArgumentError(f"bandwidth and noise must be numbers of at least 0, got {numbers}")
+            raise ArgumentError(f"bandwidth and noise must be numbers from 0 to a million, got {shown(numbers)}")
         if type(self.neighbours) is not int or self.neighbours < 1:
-            raise ArgumentError(f"neighbours must be an integer of at least 1, got {self.neighbours!r}")
+            raise ArgumentError(f"neighbours must be an integer of at least 1, got {shown(self.neighbours)}")
 
 
 class Sampler(Protocol):

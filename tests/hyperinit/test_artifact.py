@@ -3,8 +3,6 @@
 import json
 import random
 import re
-import resource
-import time
 
 import pytest
 import torch
@@ -13,28 +11,13 @@ from safetensors.torch import save_file
 
 from hyperinit import artifact as artifacts
 from hyperinit.artifact import ANCHORS, FORMAT, read, write
-from hyperinit.autoencoder import Autoencoder
 from hyperinit.errors import ArtifactError
 from hyperinit.representation import HyperRepresentation
 
 
-def open_up(path):
+def opened(path):
     with safe_open(path, "pt") as file:
         return json.loads(file.metadata()["hyperinit"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-
-
-@pytest.fixture
-def forge(artifact):
-    """Change header and tensors of the artifact and give it the right digest: damage that only checks can find."""
-
-    def change(edit):
-        header, tensors = open_up(artifact)
-        edit(header, tensors)
-        header.pop("digest", None)
-        save_file(tensors, artifact, {"hyperinit": json.dumps(header | {"digest": artifacts._digest(header, tensors)})})
-        return artifact
-
-    return change
 
 
 def refused(path, message):
@@ -78,7 +61,7 @@ def test_a_representation_draws_the_same_after_saving(tiny, artifact):
 
 
 def test_everything_but_the_standardisation_and_scores_is_half_precision(artifact):
-    exact = {name for name, value in open_up(artifact)[1].items() if value.dtype == torch.float32}
+    exact = {name for name, value in opened(artifact)[1].items() if value.dtype == torch.float32}
     assert exact == {"mean", "std", "anchors.score", "anchors.epoch"}
 
 
@@ -89,7 +72,7 @@ def test_what_was_read_is_written_again(artifact, tmp_path):
 
 def test_the_order_and_strides_of_tensors_do_not_matter(tiny, artifact, tmp_path):
     tensors = {
-        name: value.mT.contiguous().mT if value.ndim > 1 else value for name, value in open_up(artifact)[1].items()
+        name: value.mT.contiguous().mT if value.ndim > 1 else value for name, value in opened(artifact)[1].items()
     }
     write(tmp_path / "b.safetensors", tiny.header, dict(reversed(tensors.items())))
     assert equal(read(tmp_path / "b.safetensors"), read(artifact))
@@ -149,7 +132,7 @@ def test_one_altered_byte_is_never_taken_for_the_original(artifact):
 
 
 def test_a_changed_number_is_found_by_the_digest(artifact):
-    tensors = open_up(artifact)[1]
+    tensors = opened(artifact)[1]
     with safe_open(artifact, "pt") as file:
         metadata = file.metadata()
     tensors["mean"][0] += 1
@@ -158,7 +141,7 @@ def test_a_changed_number_is_found_by_the_digest(artifact):
 
 
 def test_a_changed_header_is_found_by_the_digest(artifact):
-    header, tensors = open_up(artifact)
+    header, tensors = opened(artifact)
     header["card"]["measured"]["kde"]["accuracy"] = 0.99
     save_file(tensors, artifact, {"hyperinit": json.dumps(header, sort_keys=True)})
     refused(artifact, "its contents do not have the digest")
@@ -179,8 +162,13 @@ def test_other_safetensors_files_are_refused(artifact):
 
 
 def test_another_format_says_what_to_install(forge):
-    path = forge(lambda header, tensors: header.update(format=FORMAT + 1))
-    refused(path, rf"format {FORMAT + 1}, and this hyperinit reads format {FORMAT}; install the one that wrote it")
+    reads = rf"format {FORMAT + 1}, and this hyperinit reads format {FORMAT}; it takes "
+    path = forge(lambda header, tensors: header.update(format=FORMAT + 1, needs="0.3.1"))
+    refused(path, reads + r"hyperinit 0\.3\.1 or later to read this file")
+    path = forge(lambda header, tensors: header.pop("needs"))
+    refused(path, reads + "a later hyperinit to read this file")
+    path = forge(lambda header, tensors: header.update(needs="0.4\n; rm"))
+    refused(path, "")
 
 
 def test_the_format_is_looked_at_first(forge):
@@ -188,35 +176,36 @@ def test_the_format_is_looked_at_first(forge):
 
     def later(header, tensors):
         header.clear()
-        header["format"] = "2.0"
+        header["format"] = 7
 
-    refused(forge(later), "format '2.0', and this hyperinit reads")
+    refused(forge(later), "format 7, and this hyperinit reads")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "5", '"text"', "{}", "[" * 100_000])
 def test_headers_that_are_no_object_are_refused(artifact, text):
-    tensors = open_up(artifact)[1]
+    tensors = opened(artifact)[1]
     save_file(tensors, artifact, {"hyperinit": text})
-    refused(artifact, "a damaged header: ")
+    refused(artifact, "a damaged header: |format must be a positive integer, got None")
 
 
-@pytest.mark.parametrize("field", ["format", "card", "layout", "architecture", "autoencoder", "samplers"])
+@pytest.mark.parametrize("field", ["card", "layout", "architecture", "autoencoder", "samplers"])
 def test_each_field_is_needed(forge, field):
-    refused(forge(lambda header, tensors: header.pop(field)), f"a damaged header: KeyError: '{field}'")
+    refused(forge(lambda header, tensors: header.pop(field)), f"header must have the fields .*; it lacks {field}")
 
 
 @pytest.mark.parametrize("field", ["card", "autoencoder", "samplers"])
-@pytest.mark.parametrize("value", [None, 5, [1], "text", {"unknown": 1}])
+@pytest.mark.parametrize("value", [None, 5, [1], "text"])
 def test_fields_of_another_type_are_refused(forge, field, value):
-    refused(forge(lambda header, tensors: header.update({field: value})), "a damaged header: TypeError")
+    path = forge(lambda header, tensors: header.update({field: value}))
+    refused(path, rf"{field} must be an object, got {re.escape(repr(value))}")
 
 
 @pytest.mark.parametrize(
     ("field", "key", "value", "message"),
     [
-        ("card", "mood", 1, "a damaged header: TypeError: .*'mood'"),
-        ("autoencoder", "mood", 1, "a damaged header: TypeError: .*'mood'"),
-        ("samplers", "mood", 1, "a damaged header: TypeError: .*'mood'"),
+        ("card", "mood", 1, "card must have the fields .*; it has the unknown 'mood'"),
+        ("autoencoder", "mood", 1, "autoencoder must have the fields .*; it has the unknown 'mood'"),
+        ("samplers", "mood", 1, "samplers must have the fields .*; it has the unknown 'mood'"),
         ("card", "title", 5, "card fields of another type: title"),
         ("card", "recommended", "kde31", "the recommended method 'kde31' is unknown"),
         ("autoencoder", "heads", 3, "width, heads, .*heads divide width, got"),
@@ -224,7 +213,12 @@ def test_fields_of_another_type_are_refused(forge, field, value):
         ("autoencoder", "width", 1e9, "width, heads, "),
         ("samplers", "bandwidth", -1, "bandwidth and noise must be"),
         ("samplers", "neighbours", 0, "neighbours must be"),
-        ("layout", "layers", [{"name": "0"}], "not a layout: KeyError: 'kind'"),
+        (
+            "layout",
+            "layers",
+            [{"name": "0"}],
+            "a layer must be an object with a list tensors of at most 512, got {'name': '0'}",
+        ),
     ],
 )
 def test_unknown_and_bad_values_are_refused(forge, field, key, value, message):
@@ -236,8 +230,8 @@ def test_unknown_and_bad_values_are_refused(forge, field, key, value, message):
     [
         ([["linear", {"in_features": 2464, "out_features": 1}]], "the architecture does not have the layout beside it"),
         ([["tanh", {}]], "a zoo's network must hold conv, linear and norm layers only, found none"),
-        ([["exec", {}]], "not a network description: KeyError: 'exec'"),
-        ([["tanh", []]], "not a network description: AttributeError"),
+        ([["exec", {}]], r"not a network description: a step must be one of .*, got \['exec', {}\]"),
+        ([["tanh", []]], "not a network description: a step must be one of"),
         ("cnn", "not a network description"),
     ],
 )
@@ -270,7 +264,13 @@ def put(name, value):
         (put("mean", torch.full((2464,), float("nan"))), "tensor mean must hold finite numbers"),
         (put("anchors.score", torch.full((20,), float("inf"))), "tensor anchors.score must hold finite numbers"),
         (put("mean", torch.full((2464,), 1e300, dtype=torch.float64)), "tensor mean must hold finite numbers"),
-        (put("mean", torch.zeros(2464, dtype=torch.int32)), "tensor mean must hold finite numbers"),
+        (put("mean", torch.zeros(2464, dtype=torch.int32)), "tensor 'mean' must be of F64, F32, .*, it is of I32"),
+        (put("anchors.score", torch.full((20,), 1.1)), r"tensor anchors.score must lie in \[0, 1\], it goes from 1.1"),
+        (put("anchors.z", torch.full((20, 8), -1.1)), r"tensor anchors.z must lie in \[-1, 1\], it goes from -1.1"),
+        (
+            put("anchors.epoch", torch.full((20,), -1.0)),
+            r"tensor anchors.epoch must lie in \[0, inf\], it goes from -1",
+        ),
     ],
 )
 def test_tensors_that_do_not_fit_are_refused(forge, edit, message):
@@ -290,42 +290,5 @@ def test_other_precisions_are_read_as_float32(forge, artifact):
     assert torch.equal(read(path)[1]["anchors.z"], expected)
 
 
-# What a header asks for is compared with the file before any of it is made
-
-
-def test_a_huge_autoencoder_is_refused_quickly_and_in_little_memory(forge):
-    path = forge(lambda header, tensors: header["autoencoder"].update(width=65536, feedforward=65536, latent=65536))
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-    refused(path, r"tensors that do not fit the header: .*expected \(1, 1, 65536\)")
-    assert time.perf_counter() - start < 10
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB; it would need 10^8
-
-
-def with_inputs(count):
-    """A layout whose first kernel is that long, and no architecture to contradict it."""
-
-    def edit(header, tensors):
-        header["architecture"] = None
-        header["layout"]["layers"][0]["tensors"][0]["shape"] = [8, 1, 5, count]
-
-    return edit
-
-
-@pytest.mark.parametrize("count", [10**7, 10**12, 10**30])
-def test_a_huge_layout_is_refused_before_anything_of_its_size_is_made(forge, monkeypatch, count):
-    monkeypatch.setattr(artifacts, "Autoencoder", None)  # not even looked at
-    refused(forge(with_inputs(count)), rf"mean must have shape \({40 * count + 2264},\) as the layout says, it has ")
-
-
-def test_a_depth_that_the_file_cannot_hold_is_refused_before_it_is_built(forge, monkeypatch):
-    def build(config, layout, mean, std):
-        if config.depth > 1000:
-            raise MemoryError
-        return Autoencoder(config, layout, mean, std)
-
-    monkeypatch.setattr(artifacts, "Autoencoder", build)
-    refused(forge(lambda header, tensors: header["autoencoder"].update(depth=65536)), "")
-
-
 def test_a_version_that_only_equals_the_number_is_refused(forge):
-    refused(forge(lambda header, tensors: header.update(format=True)), "format True, and this hyperinit reads format 1")
+    refused(forge(lambda header, tensors: header.update(format=True)), "format must be a positive integer, got True")

@@ -71,6 +71,17 @@ def test_a_card_without_figures_still_prints(card):
         ({"measured": {"kde": dict.fromkeys(FIGURES, "1")}}, "^the figures of 'kde'"),
         ({"measured": {"kde": dict.fromkeys(FIGURES, True)}}, "^the figures of 'kde'"),
         ({"measured": {"kde": dict.fromkeys(FIGURES)}}, "^the figures of 'kde'"),
+        ({"measured": {"kde": dict.fromkeys(FIGURES, 2)}}, r"^the accuracy of 'kde' must lie in \[0, 1\], got 2$"),
+        (
+            {"measured": {"kde": dict.fromkeys(FIGURES, 0) | {"distance": 1e13}}},
+            r"^the distance .* \[0, 1e\+12\], got 1",
+        ),
+        ({"measured": {"kde": dict.fromkeys(FIGURES, 0) | {"n": -1}}}, r"^the n of 'kde' must lie in .*, got -1$"),
+        ({"preprocessing": {"size": "28"}}, "^card field preprocessing.size must be a whole number .*, got '28'$"),
+        ({"preprocessing": {"std": [0.5, "a"]}}, "^card field preprocessing.std must be a list of numbers, got"),
+        ({"zoo": {"models": -1}}, "^card field zoo.models must be a whole number of at least 0, got -1$"),
+        ({"zoo": {"date": 2024}}, "^card field zoo.date must be text, got 2024$"),
+        ({"zoo": {"images": {"name": []}}}, r"^card field zoo.images.name must be text, got \[\]$"),
     ],
 )
 def test_damaged_cards_are_refused(card, changes, message):

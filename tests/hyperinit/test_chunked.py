@@ -98,6 +98,7 @@ def test_standardised_on_the_way_in_and_back_on_the_way_out(layout):
     [
         ({"chunk": -1}, "chunk, window and halo must be whole"),
         ({"chunk": 4, "window": 4, "halo": 2}, "a window hold more than halos"),
+        ({"chunk": 4, "window": 17, "halo": 8}, "an eighth of a window must lie between its halos, got 17 and 8"),
         ({"chunk": 4, "block": "reference"}, "chunks need block 'compact'"),
         ({"chunk": 4, "variational": True}, "no variational latents"),
     ],

@@ -236,18 +236,30 @@ def with_tensor(**fields):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (None, "not a layout: TypeError"),
-        ([], "not a layout: TypeError"),
-        ({}, "not a layout: KeyError: 'layers'"),
-        ({"layers": [{"name": "0"}]}, "not a layout: KeyError: 'kind'"),
-        ({"layers": ["0"]}, "not a layout: TypeError"),
-        (with_tensor(shape=[2, 0]), r"not a layout: ValueError: tensor a has shape \(2, 0\)"),
-        (with_tensor(shape=[2, 3.0]), "not a layout: ValueError"),
-        (with_tensor(shape=[True, 3]), "not a layout: ValueError"),
-        (with_tensor(shape="23"), "not a layout: ValueError"),
-        (with_tensor(shape=[], groups=[]), "not a layout: ValueError"),
-        (with_tensor(groups=[None]), r"not a layout: ValueError: .* and groups \(None,\)"),
-        ({"layers": [{"name": "0", "kind": "linear", "tensors": []}]}, "layer 0 must hold tensors that share"),
+        (None, "a layout must be an object with a list layers of at most 512, got None"),
+        ([], r"a layout must be an object with a list layers of at most 512, got \[\]"),
+        ({}, "a layout must be an object with a list layers of at most 512, got {}"),
+        ({"layers": [{}] * 513}, "a layout must be an object with a list layers of at most 512"),
+        ({"layers": [{"name": "0"}]}, "a layer must be an object with a list tensors"),
+        ({"layers": [{"name": "0", "tensors": []}]}, "a layer's kind must be text, got None"),
+        ({"layers": [{"name": "0", "kind": "x", "tensors": []}]}, "layer '0' must be of conv1d, .*, got 'x'"),
+        ({"layers": ["0"]}, "a layer must be an object"),
+        (with_tensor(name=3), "a tensor's name must be text, got 3"),
+        (with_tensor(shape=[2, 0]), r"tensor 'a' must have 1 to 8 positive sizes, got \(2, 0\)"),
+        (with_tensor(shape=[2, 3.0]), r"tensor 'a' must have 1 to 8 positive sizes, got \(2, 3\.0\)"),
+        (with_tensor(shape=[True, 3]), "tensor 'a' must have 1 to 8 positive sizes"),
+        (with_tensor(shape=[2, 10**30]), "tensor 'a' must have 1 to 8 positive sizes"),
+        (with_tensor(shape=[2] * 9), "tensor 'a' must have 1 to 8 positive sizes"),
+        (with_tensor(shape=[2**20, 2**20, 2]), "tensor 'a' must have a group or null for each axis"),
+        (with_tensor(shape=[2**20, 2**21]), "a layout must have at most 1099511627776 weights, got more"),
+        (with_tensor(shape="23"), "a tensor must be an object with a list shape"),
+        (with_tensor(shape=[], groups=[]), "tensor 'a' must have 1 to 8 positive sizes"),
+        (with_tensor(groups=[None]), r"tensor 'a' must have a group or null for each axis, got \(None,\)"),
+        (
+            {"layers": with_tensor()["layers"] * 2},
+            "the layers and the tensors of a layout must have names of their own",
+        ),
+        ({"layers": [{"name": "0", "kind": "linear", "tensors": []}]}, "layer '0' must hold tensors that share"),
     ],
 )
 def test_damaged_json_is_refused(data, message):
@@ -258,7 +270,7 @@ def test_damaged_json_is_refused(data, message):
 def test_tensors_of_a_layer_share_their_neurons(layout):
     data = json.loads(json.dumps(layout.to_json()))
     data["layers"][1]["tensors"][1]["shape"] = [7]
-    with pytest.raises(LayoutError, match=r"^layer 3 must hold tensors that share their first axis$"):
+    with pytest.raises(LayoutError, match=r"^layer '3' must hold tensors that share their first axis$"):
         Layout.from_json(data)
 
 
@@ -290,5 +302,7 @@ def test_a_layout_without_layers_or_with_odd_groups_is_refused():
         Layout.from_json({"layers": []})
     data = Layout.of(nn.Sequential(nn.Linear(2, 1))).to_json()
     data["layers"][0]["tensors"][0]["groups"] = [{}, None]
-    with pytest.raises(LayoutError, match=r"not a layout: ValueError: tensor 0\.weight has shape"):
+    with pytest.raises(
+        LayoutError, match=r"tensor '0\.weight' must have a group or null for each axis, got \({}, None\)"
+    ):
         Layout.from_json(data)
