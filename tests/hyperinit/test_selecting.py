@@ -131,6 +131,18 @@ def test_a_shuffling_loader_is_read_once_and_moves_no_global_generator(tiny, bat
     assert all(map(torch.equal, tensors(one), tensors(two)))
 
 
+def test_judging_leaves_no_trace_in_buffers(tiny, batches):
+    class Counting(nn.Sequential):
+        def forward(self, x):
+            self.calls += 1
+            return super().forward(x)
+
+    model = Counting(*cnn())
+    model.register_buffer("calls", torch.zeros(()))
+    hyperinit.init_(model, tiny, select=batches, oversample=3)
+    assert model.calls == 0
+
+
 @pytest.mark.parametrize(
     ("select", "message"),
     [
