@@ -15,7 +15,7 @@ TABLE = {"run/a.pt": (0.5, 2.0), "b.pt": (0.75, 3.0)}
 def test_csv_and_json_give_the_same(tmp_path):
     (tmp_path / "s.json").write_text(json.dumps(ROWS))
     (tmp_path / "s.csv").write_text(
-        "\ufeffloss, file, score, epoch\n1, ./run/a.pt, 0.5, 2\n2, b.pt, 0.75, 3\n", "utf-8"
+        "\ufefffile, loss, score, epoch\n./run/a.pt, 1, 0.5, 2\nb.pt, 2, 0.75, 3\n", "utf-8"
     )
     assert read_scores(tmp_path / "s.json") == read_scores(tmp_path / "s.csv") == TABLE
 

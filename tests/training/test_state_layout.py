@@ -82,6 +82,11 @@ def test_any_name_of_a_tied_tensor_will_do(kept):
     assert torch.equal(found["embed.weight"], state["head.weight"])
 
 
+def test_empty_tensors_are_not_tied():
+    layout = StateLayout.of({"a": torch.empty(0), "b": torch.empty(0), "c": torch.ones(2)})
+    assert ([tensor.name for tensor in layout.tensors], layout.size) == (["a", "b", "c"], 2)
+
+
 @pytest.mark.parametrize(
     ("state", "message"),
     [

@@ -111,9 +111,9 @@ def inspect_zoo(
     """Describe a zoo: layout, networks left out, copies, distances, families, and what their averages are worth.
 
     Args:
-        checkpoints: the zoo; its scores are taken where it has some.
+        checkpoints: the zoo.
         model: makes the network; needed to evaluate.
-        evaluate: gives a network's score, higher is better; if given, averages of networks are scored, too.
+        evaluate: gives a network's score, higher is better; if given, all networks and averages of them are scored.
 
     Returns:
         The text for people, and the same as plain data.
@@ -147,9 +147,9 @@ def inspect_zoo(
         },
     }  # fmt: skip
     if model is not None and evaluate is not None:
-        if checkpoints.scores is None:
-            checkpoints = checkpoints.evaluated(model, evaluate)
-        data["averages"] = _averages(checkpoints, found, model, evaluate)
+        measured = checkpoints.evaluated(model, evaluate)  # scores of a file may come from other data
+        data["averages"] = _averages(measured, found, model, evaluate)
+        checkpoints = measured if checkpoints.scores is None else checkpoints
     if checkpoints.scores is not None:
         data["scores"] = _summary(checkpoints.scores)
     return _text(data), data
