@@ -111,6 +111,17 @@ def test_without_an_evaluation_it_says_that_nobody_knows(checkpoints, tmp_path):
     assert found.representation.card.recommended == "kde"
 
 
+def test_scores_of_any_scale_rank_the_anchors(checkpoints, tmp_path):
+    found = own_zoo.make(
+        checkpoints, model=mine.make_net, evaluate=lambda net: 100 * mine.accuracy(net) - 300, preset="tiny",
+        run=tmp_path / "run", out=tmp_path / "mine.safetensors",
+    )  # fmt: skip
+    scores = hyperinit.load(tmp_path / "mine.safetensors").anchors.score
+    assert (scores.min(), scores.max()) == (0, 1)
+    assert found.usability.figures["zoo"]["score"] < -190
+    assert "kde30" in found.usability.figures
+
+
 def test_minutes_choose_the_steps_once(checkpoints, tmp_path):
     words = {"model": mine.make_net, "preset": "tiny", "run": tmp_path / "run"}
     own_zoo.make(checkpoints, minutes=0.01, **words)

@@ -259,9 +259,22 @@ def _assemble(autoencoder: Autoencoder, zoo: Zoo, source: str, title: str) -> Hy
         measured={},
     )  # fmt: skip
     header = Header(card, zoo.layout, zoo.architecture, autoencoder.config, SamplerOptions(bandwidth=0.05))
-    empty = Anchors(torch.zeros(len(part), 1), part.scores, epochs, part.weights)
+    scores = unit_scores(part.scores)
+    empty = Anchors(torch.zeros(len(part), 1), scores, epochs, part.weights)
     z = HyperRepresentation(header, autoencoder, empty).encode(part.weights)
-    return HyperRepresentation(header, autoencoder, Anchors(z, part.scores, epochs, part.weights))
+    return HyperRepresentation(header, autoencoder, Anchors(z, scores, epochs, part.weights))
+
+
+def unit_scores(scores: Tensor) -> Tensor:
+    """Bring scores of another scale, such as percentages or negative losses, to 0 to 1; their order stays.
+
+    >>> unit_scores(torch.tensor([0.5, 0.9])), unit_scores(torch.tensor([-3.0, -1.0, -2.0]))
+    (tensor([0.5000, 0.9000]), tensor([0.0000, 1.0000, 0.5000]))
+    """
+    if 0 <= scores.min() and scores.max() <= 1:
+        return scores
+    spread = scores.max() - scores.min()
+    return (scores - scores.min()) / spread if spread else torch.zeros_like(scores)
 
 
 def _check(minutes: float | None, holdout: float, out: str | Path | None) -> None:
