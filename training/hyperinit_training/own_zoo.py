@@ -271,7 +271,7 @@ def unit_scores(scores: Tensor) -> Tensor:
     >>> unit_scores(torch.tensor([0.5, 0.9])), unit_scores(torch.tensor([-3.0, -1.0, -2.0]))
     (tensor([0.5000, 0.9000]), tensor([0.0000, 1.0000, 0.5000]))
     """
-    if 0 <= scores.min() and scores.max() <= 1:
+    if scores.min() >= 0 and scores.max() <= 1:
         return scores
     spread = scores.max() - scores.min()
     return (scores - scores.min()) / spread if spread else torch.zeros_like(scores)
