@@ -162,7 +162,7 @@ def _embedded(name: str, entry: Entry) -> Path:
 
 
 def _unknown(source: str, names: list[str]) -> str:
-    close = get_close_matches(source, names, n=3)
+    close = get_close_matches(source.lower(), names, n=3)
     hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
     known = f"Sources: {', '.join(names)}." if names else "This installation embeds no sources."
     return f"unknown source {source!r}; {hint}{known} A path must end in .safetensors, such as './mine.safetensors'"

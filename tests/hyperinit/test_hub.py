@@ -62,11 +62,11 @@ def test_missing_files(folder, source):
 
 def test_unknown_names_help(folder):
     message = (
-        r"^unknown source 'mnits'; did you mean 'mnist'\? Sources: mnist, svhn-v2\. "
+        r"^unknown source 'Mnits'; did you mean 'mnist'\? Sources: mnist, svhn-v2\. "
         r"A path must end in .safetensors, such as './mine.safetensors'$"
     )
     with pytest.raises(UnknownNameError, match=message):
-        hub.find("mnits")
+        hub.find("Mnits")
     with pytest.raises(UnknownNameError, match=r"^unknown source 'zzz'; Sources: mnist, svhn-v2\. A path"):
         hub.find("zzz")
 
