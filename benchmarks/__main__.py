@@ -8,8 +8,11 @@ import sys
 NAMES = {
     "in-dataset": "accuracy of a source on its own task before and after an epoch of training, and of ensembles",
     "full-schedule": "a source's own task to the end, from PyTorch's default, from init_, and at strength 0.5",
+    "resnet20": "a hyper-representation of fine-tuned ResNet-20s, from nothing to samples",
     "transfer": "a source as the start of training on another data set, against PyTorch's default",
     "resize-rules": "how tensors are resized, against the plain leading block",
+    "select": "test accuracy of init_ when the best of several draws on a few training images is kept",
+    "reading": "reading a folder of checkpoints into one matrix",
     "latency": "what init_, ensemble and the import cost",
 }
 

@@ -4,41 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import TypedDict
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from hyperinit import hub
+from hyperinit import hub, selecting
+from hyperinit.calibrating import calibrate_
 from hyperinit.ensemble import Ensemble
 from hyperinit.errors import ArgumentError
+from hyperinit.evaluating import Loader
 from hyperinit.fitting import Plan, apply_, check_strength, make_plan
-from hyperinit.planning import Patterns
+from hyperinit.planning import AS_DECODED, Choice, Patterns
 from hyperinit.representation import HyperRepresentation
 
+__all__ = ["calibrate_", "ensemble", "init_", "load", "methods", "plan", "sources"]
+Source = str | Path | HyperRepresentation
 DEFAULT_SOURCE = "svhn"
 MIN_SHARE = 0.1
-
-
-class Choice(TypedDict):
-    """What decides which parameters are written, and how."""
-
-    fit: str
-    fill: str
-    include: Patterns
-    exclude: Patterns
-    skip_frozen: bool
-
-
-AS_DECODED: Choice = {"fit": "auto", "fill": "default", "include": None, "exclude": None, "skip_frozen": False}
 
 
 @torch.no_grad()
 def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but the first have defaults
     model: nn.Module,
-    source: str | Path = DEFAULT_SOURCE,
+    source: Source = DEFAULT_SOURCE,
     *,
     method: str | None = None,
     strength: float = 1.0,
@@ -48,27 +38,37 @@ def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but t
     exclude: Patterns = None,
     skip_frozen: bool = False,
     min_share: float = MIN_SHARE,
+    calibrate: Loader | None = None,
+    select: Loader | None = None,
+    oversample: int | None = None,
     generator: torch.Generator | None = None,
 ) -> nn.Module:
     """Overwrite the parameters of `model` in place with generated weights, and return it.
 
     Either every parameter is written as `plan` says or, if an error is raised, none is: nothing ever falls back to
-    other weights. Parameters keep their identity, dtype, device and `requires_grad`; buffers are untouched. What
-    happens with wrappers, parametrisations and each kind of layer is in docs/modules.md.
+    other weights. Parameters keep their identity, dtype, device and `requires_grad`; buffers are untouched, except
+    that `calibrate` gives BatchNorms new running statistics. What happens with wrappers, parametrisations and each
+    kind of layer is in docs/modules.md.
 
     Args:
         model: any module with conv or linear layers. Those like the source's get decoded weights, resized if need
             be; the others get PyTorch's default initialisation.
-        source: a name from `sources()` or the path of an artifact.
+        source: a name from `sources()`, the path of an artifact, or a `HyperRepresentation`.
         method: how to draw, a name from `methods(source)`; None takes the source's measured recommendation.
         strength: s in [0, 1]; parameters become s * decoded + (1 - s) * default draw. Take 1 for the source's own
-            task and 0.5 for another one, which keeps the network able to learn it.
+            task with little training, and 0.5 for another task or a full schedule, which keeps the network able to
+            learn.
         fit: "auto", "exact", "flat" or "layerwise", see `hyperinit.plan`.
         fill: what the rest gets: "default", "keep" or "zoo", see `hyperinit.plan`.
         include: patterns of the names of parameters to write, such as "features.*"; None is all.
         exclude: patterns of those to leave as they are, such as "head.*".
         skip_frozen: leave parameters with `requires_grad=False` as they are.
         min_share: least share of the weights that must be decoded, of those not left out, 0 to 1.
+        calibrate: batches to estimate BatchNorm statistics on, see `calibrate_`; a model without one needs none.
+        select: labelled batches (inputs (B, ...), class indices (B,), ...), such as a DataLoader of some hundred
+            training images. `oversample` networks are drawn, each is written (and calibrated), and the one most
+            accurate on these batches stays, the first of equals. The loaders are read once and kept in memory.
+        oversample: how many; None takes 10.
         generator: the only source of randomness; None means torch's global generator, so that
             `torch.manual_seed` decides. A given generator leaves the global one alone.
 
@@ -77,7 +77,10 @@ def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but t
         ArtifactError: if the source's file is damaged, or holds no trained sampler of a method that needs one.
         PlanError: if less than `min_share` would be decoded, or the parameters cannot be written.
         LayoutError: if the fit is "exact" and the shapes are not.
-        ArgumentError: if `strength` is not in [0, 1].
+        ArgumentError: if `strength` is not in [0, 1], a loader yields what it must not, the outputs are no logits
+            (B, classes), or `oversample` comes without `select`.
+
+    Source: selection: "subsampling" of Schürholt et al. 2024, arXiv:2406.09997.
 
     >>> from hyperinit import nets
     >>> model = init_(nets.cnn(), source="digits")
@@ -87,21 +90,25 @@ def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but t
     _check_module(model)
     check_strength(strength)
     _check_generator(generator)
+    count = selecting.candidates(calibrate, select, oversample)
     representation = load(source)
     choice: Choice = {
         "fit": fit, "fill": fill, "include": include, "exclude": exclude, "skip_frozen": skip_frozen,
     }  # fmt: skip
     steps = make_plan(model, representation.layout, **choice)
     steps.check(min_share)
-    weights = representation.sample(1, method=method, generator=generator)[0]
+    weights = representation.sample(count, method=method, generator=generator)
     stats = representation.layer_stats() if fill == "zoo" else None
-    return apply_(model, steps, weights, strength=strength, generator=generator, layer_stats=stats)
+    write = partial(apply_, model, steps, strength=strength, generator=generator, layer_stats=stats)
+    if calibrate is None and select is None:
+        return write(weights[0])
+    return selecting.write_best_(model, write, weights, calibrate=calibrate, select=select, generator=generator)
 
 
 @torch.no_grad()
 def ensemble(  # noqa: PLR0913 - see init_
     n: int = 15,
-    source: str | Path = DEFAULT_SOURCE,
+    source: Source = DEFAULT_SOURCE,
     *,
     model: Callable[[], nn.Module] | None = None,
     method: str | None = None,
@@ -113,6 +120,9 @@ def ensemble(  # noqa: PLR0913 - see init_
     skip_frozen: bool = False,
     min_share: float = MIN_SHARE,
     combine: str = "probabilities",
+    calibrate: Loader | None = None,
+    select: Loader | None = None,
+    oversample: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Ensemble:
     """Return `n` diverse generated networks as one module that averages their predictions.
@@ -130,6 +140,9 @@ def ensemble(  # noqa: PLR0913 - see init_
         skip_frozen: as for `init_`.
         min_share: as for `init_`.
         combine: "probabilities" or "logits", see `Ensemble`.
+        calibrate: as for `init_`; read once and kept in memory.
+        select: as for `init_`; of n * `oversample` networks the n best stay, in the order in which they were drawn.
+        oversample: as for `init_`.
         generator: as for `init_`.
 
     Raises:
@@ -149,28 +162,32 @@ def ensemble(  # noqa: PLR0913 - see init_
         raise ArgumentError("include and exclude need model=: without it members are the source's network, all decoded")
     check_strength(strength)
     _check_generator(generator)
+    count = n * selecting.candidates(calibrate, select, oversample)
     representation = load(source)
-    weights = representation.sample(n, method=method, generator=generator)
+    weights = representation.sample(count, method=method, generator=generator)
     choice: Choice = {
         "fit": fit, "fill": fill, "include": include, "exclude": exclude, "skip_frozen": skip_frozen,
     }  # fmt: skip
-    if model is None and strength == 1 and choice == AS_DECODED:
-        return Ensemble([representation.build_model(row) for row in weights], combine=combine)
     stats = representation.layer_stats() if fill == "zoo" else None
-    members = []
-    for row in weights:
+
+    def member(row: Tensor) -> nn.Module:
+        if model is None and strength == 1 and choice == AS_DECODED:
+            return representation.build_model(row)
         with _unmoved(generator):
-            member = representation.build_model(row) if model is None else model()
-        _check_module(member)
-        steps = make_plan(member, representation.layout, **choice)
+            module = representation.build_model(row) if model is None else model()
+        _check_module(module)
+        steps = make_plan(module, representation.layout, **choice)
         steps.check(min_share)
-        members.append(apply_(member, steps, row, strength=strength, generator=generator, layer_stats=stats))
-    return Ensemble(members, combine=combine)
+        return apply_(module, steps, row, strength=strength, generator=generator, layer_stats=stats)
+
+    members = map(member, weights)
+    chosen = selecting.choose(members, n, calibrate=calibrate, select=select, generator=generator)
+    return Ensemble(chosen, combine=combine)
 
 
 def plan(  # noqa: PLR0913
     model: nn.Module,
-    source: str | Path = DEFAULT_SOURCE,
+    source: Source = DEFAULT_SOURCE,
     *,
     fit: str = "auto",
     fill: str = "default",
@@ -205,27 +222,39 @@ def plan(  # noqa: PLR0913
     )
 
 
-def load(source: str | Path = DEFAULT_SOURCE) -> HyperRepresentation:
-    """Load a hyper-representation by name or path; one that is already in memory is returned again.
+def load(source: Source = DEFAULT_SOURCE, *, offline: bool | None = None) -> HyperRepresentation:
+    """Load a hyper-representation; one that is already in memory, or given, is returned as it is.
 
     It is shared by all calls of the process: do not change its tensors.
 
+    Args:
+        source: a name from `sources()`, the path of an artifact, "https://...#sha256=HEX" or
+            "hf://org/repo/path/file.safetensors@revision"; see docs/hub.md.
+        offline: True forbids to open a socket, as HYPERINIT_OFFLINE=1 does; what is cached is found.
+
     Raises:
         UnknownNameError: if there is no such source.
+        ArgumentError: if it is an address that cannot be trusted or read.
+        DownloadError: if it must be fetched and cannot be.
         ArtifactError: if its file is damaged.
 
     >>> load("digits").layout.size
     2464
     """
+    if isinstance(source, HyperRepresentation):
+        return source
     if not isinstance(source, str | Path):
-        raise ArgumentError(f"source must be a name or a path, got {source!r}")
-    path = hub.find(source).resolve()
+        raise ArgumentError(f"source must be a name, a path or a HyperRepresentation, got {source!r}")
+    path = hub.find(source, offline=offline).resolve()
     stat = path.stat()
     return _load(path, stat.st_mtime_ns, stat.st_size)
 
 
 def sources() -> dict[str, str]:
-    """Names of the embedded sources, with one line each.
+    """Names of the embedded sources and of those that HYPERINIT_REGISTRY lists, with one line each.
+
+    Raises:
+        DownloadError: if HYPERINIT_REGISTRY is set and its index cannot be had.
 
     >>> "digits" in sources()
     True
@@ -233,7 +262,7 @@ def sources() -> dict[str, str]:
     return hub.available()
 
 
-def methods(source: str | Path = DEFAULT_SOURCE) -> dict[str, str]:
+def methods(source: Source = DEFAULT_SOURCE) -> dict[str, str]:
     """Names of the methods that a source can draw with, each with one line: what it does and the accuracy measured.
 
     >>> "kde30" in methods("digits")

@@ -80,21 +80,36 @@ class Card:
 
     def __str__(self) -> str:
         """Return the card as text, as `hyperinit info` prints it."""
-        images, size = self.zoo.get("images", {}), self.preprocessing
-        facts = {
-            "source": f"{self.source} - {self.title}",
-            "licence": self.licence,
-            "citation": self.citation,
-            "images": f"{size.get('channels')} x {size.get('size')} x {size.get('size')}, normalised with mean "
-            f"{size.get('mean')} and std {size.get('std')}",
-            "zoo": f"{self.zoo.get('models')} networks on {images.get('train')} images of {images.get('name')}, "
-            f"{self.zoo.get('anchors')} of them anchors; made {self.zoo.get('date')}",
-            "recommended": f"{self.recommended}; strength 1 for this task, 0.5 for another",
-        }
+        facts = {"source": f"{self.source} - {self.title}", "licence": self.licence, "citation": self.citation}
+        facts |= self._of_images() if "images" in self.zoo else self._of_checkpoints()
+        facts["recommended"] = f"{self.recommended}; strength 1 for this task, 0.5 for another"
         if "conditioned" in self.zoo:
             facts["conditioned"] = f"on {self.zoo['conditioned']} other networks, which are the anchors"
-        head = "\n".join(f"{key:12} {value}" for key, value in facts.items())
-        return f"{head}\n\n{table(self.measured)}\n\n{LEGEND}"
+        head = "\n".join(f"{key:12} {value}" for key, value in facts.items() if value)
+        measured = [table(self.measured), LEGEND] if self.measured else []
+        return "\n\n".join([head, *measured, *map(str, _texts(self.zoo.get("verdict")))])
+
+    def _of_images(self) -> dict[str, str]:
+        images, size = self.zoo["images"], self.preprocessing
+        mean, std = ([_short(value) for value in _texts(size.get(key))] for key in ("mean", "std"))
+        return {
+            "images": f"{size.get('channels')} x {size.get('size')} x {size.get('size')}, normalised with mean "
+            f"[{', '.join(mean)}] and std [{', '.join(std)}]",
+            "zoo": f"{self.zoo.get('models')} networks on {images.get('train')} images of {images.get('name')}, "
+            f"{self.zoo.get('anchors')} of them anchors; made {self.zoo.get('date')}",
+        }
+
+    def _of_checkpoints(self) -> dict[str, str]:
+        """A zoo that somebody else trained, see `hyperinit_training.train`."""
+        zoo = self.zoo
+        if "models" not in zoo:
+            return {}
+        families = ", ".join(map(str, _texts(zoo.get("families")))) or "?"
+        return {
+            "zoo": f"{zoo['models']} checkpoints in families of {families}; {zoo.get('anchors')} are anchors, "
+            f"{zoo.get('held out', 0)} were held out; made {zoo.get('date')}",
+            "notes": "; ".join(map(str, _texts(zoo.get("notes")))),
+        }
 
 
 def table(measured: Mapping[str, Mapping[str, float]]) -> str:
@@ -112,6 +127,14 @@ def table(measured: Mapping[str, Mapping[str, float]]) -> str:
         if name in ROWS:
             lines[-1] += f"  ({ROWS[name]})"
     return "\n".join(lines)
+
+
+def _texts(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) else str(value)
 
 
 def _is_number(value: object) -> bool:

@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 import hyperinit
-from hyperinit import commands
+from hyperinit import commands, hub_commands
 from hyperinit.errors import HyperinitError, MissingExtraError
 
 TRAINING = {
@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"hyperinit {hyperinit.__version__}")
     found = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add(found)
+    hub_commands.add(found)
     for name, title in TRAINING.items():  # never parsed here: they have parsers of their own
         found.add_parser(name, help=title)
     return parser

@@ -19,7 +19,7 @@ from hyperinit import hub
 from hyperinit.ensemble import Ensemble
 from hyperinit.errors import ArgumentError
 from hyperinit.factories import load_factory
-from hyperinit.files import replacing
+from hyperinit.files import digest, replacing
 from hyperinit.fitting import FILLS, FITS
 
 Answer = tuple[str, Any]
@@ -28,27 +28,27 @@ SOURCE = "a name that `hyperinit sources` lists, the path of an artifact, or an 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands, each with the function that answers it as `run`."""
-    _command(commands, "sources", _sources, "list the sources there are", "hyperinit sources --json")
-    methods = _command(
+    command(commands, "sources", _sources, "list the sources there are", "hyperinit sources --json")
+    methods = command(
         commands, "methods", _methods, "list the ways to sample a source, with their measured accuracy",
         "hyperinit methods svhn",
     )  # fmt: skip
-    info = _command(
+    info = command(
         commands, "info", _info, "print the card of a source: zoo, images, licence, measured figures",
         "hyperinit info svhn\n  hyperinit info ./mine.safetensors --json",
     )  # fmt: skip
-    plan = _command(
+    plan = command(
         commands, "plan", _plan, "say what init_ would do to a network, and write nothing",
         "hyperinit plan mypackage.models:make_net --source svhn\n"
         "  hyperinit plan torch.nn:Identity    # refused: it has no layer to decode into",
     )  # fmt: skip
-    sample = _command(
+    sample = command(
         commands, "sample", _sample, "draw networks and write their weights to files",
         "hyperinit sample svhn --n 15 --out ensemble.safetensors    # hyperinit.Ensemble.load reads it\n"
         "  hyperinit sample svhn --n 3 --method kde30 --seed 0 --out nets/    # one state dict a file",
     )  # fmt: skip
-    for command in (methods, info, sample):
-        command.add_argument("source", help=SOURCE)
+    for reader in (methods, info, sample):
+        reader.add_argument("source", help=SOURCE)
     plan.add_argument("model", metavar="MODULE:FACTORY", help="importable callable that makes the network")
     plan.add_argument("--source", default=hyperinit.api.DEFAULT_SOURCE, help=f"{SOURCE}; default %(default)s")
     plan.add_argument("--fit", default="auto", help=f"{', '.join(FITS)}; default %(default)s")
@@ -59,16 +59,17 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     sample.add_argument("--out", type=Path, required=True, help="a folder, or one .safetensors file for all")
 
 
-def _command(
+def command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, run: Any, title: str, examples: str
 ) -> argparse.ArgumentParser:
-    command = commands.add_parser(
+    """Add one command with `--json`, help by example, and the function that answers it."""
+    found = commands.add_parser(
         name, help=title, description=f"{title[0].upper()}{title[1:]}.", epilog=f"examples:\n  {examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    command.add_argument("--json", action="store_true", help="print JSON for machines")
-    command.set_defaults(run=run)
-    return command
+    found.add_argument("--json", action="store_true", help="print JSON for machines")
+    found.set_defaults(run=run)
+    return found
 
 
 def _lines(found: dict[str, str]) -> str:
@@ -92,7 +93,7 @@ def _info(arguments: argparse.Namespace) -> Answer:
     facts: dict[str, Any] = {
         "file": str(path),
         "bytes": path.stat().st_size,
-        "sha256": hub.digest(path),
+        "sha256": digest(path),
         "weights": representation.layout.size,
         "latent": representation.latent_size,
         "parameters": sum(value.numel() for value in representation.autoencoder.parameters()),

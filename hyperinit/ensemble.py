@@ -21,7 +21,9 @@ from torch import Tensor, nn
 from hyperinit import checking, nets
 from hyperinit.checking import LONGEST, shown
 from hyperinit.errors import ArgumentError, ArtifactError, HyperinitError, LayoutError, UnknownNameError
+from hyperinit.evaluating import count_right
 from hyperinit.files import replacing
+from hyperinit.stacked import SideBySide, stacked_forward
 
 COMBINE = ("probabilities", "logits")
 FORMAT = 1
@@ -83,6 +85,7 @@ class Ensemble(nn.Module):
             raise ArgumentError("members must not share parameters, got some that do; make each one anew")
         self.members = nn.ModuleList(members)
         self.combine = combine
+        self._side_by_side = SideBySide(self.members)
 
     def member_outputs(self, x: Tensor) -> Tensor:
         """Return each member's logits, (n, B, classes).
@@ -90,6 +93,8 @@ class Ensemble(nn.Module):
         Raises:
             ArgumentError: if the members' outputs differ in shape, or are no logits of a batch.
         """
+        if x.ndim == 4 and len(x) and not torch.compiler.is_compiling() and self._side_by_side.allowed():
+            return stacked_forward(list(self.members), x)
         outputs = [member(x) for member in self.members]
         shapes = list(dict.fromkeys(tuple(output.shape) for output in outputs))
         if len(shapes) > 1:
@@ -113,8 +118,7 @@ class Ensemble(nn.Module):
         right = torch.zeros(len(self.members) + 1)
         for inputs, labels in zip(x.split(batch), y.split(batch), strict=True):
             outputs = self.member_outputs(inputs)
-            answers = torch.cat([self._combined(outputs)[None], outputs]).argmax(2)  # (1 + n, B)
-            right += (answers == labels).sum(1).cpu()
+            right += count_right(torch.cat([self._combined(outputs)[None], outputs]), labels).cpu()
         joint, *members = (right / len(y)).tolist()
         return Accuracies(joint, tuple(members))
 

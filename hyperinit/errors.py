@@ -40,5 +40,9 @@ class DataError(HyperinitError, ValueError):
     """Images are missing or are not in the format that their place promises."""
 
 
+class DownloadError(HyperinitError, OSError):
+    """A file could not be fetched from the network, or the network is forbidden."""
+
+
 class MissingExtraError(HyperinitError, ImportError):
     """A command needs packages that `pip install hyperinit[train]` brings."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -32,3 +33,16 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def digest(path: str | Path, algorithm: str = "sha256") -> str:
+    """Return the digest of a file in hexadecimal.
+
+    >>> path = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> path.write_text("whole")
+    5
+    >>> digest(path, "md5")
+    '356c9ee60e9da05301adc3bd96f6b383'
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()

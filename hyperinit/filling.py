@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import signature
+from itertools import chain
 from typing import Any
 
 import torch
@@ -89,7 +90,7 @@ def default_draws(module: nn.Module, names: Collection[str]) -> dict[str, Tensor
 
     Args:
         module: is only read, however its resets are written.
-        names: parameters as `module.named_parameters()` calls them.
+        names: parameters as `module.named_parameters()` calls them, and running statistics likewise.
 
     Returns:
         One float32 CPU tensor per name, in the order of `module.named_parameters()`.
@@ -104,7 +105,8 @@ def default_draws(module: nn.Module, names: Collection[str]) -> dict[str, Tensor
         reset = _reset_of(part) if path in wanted else None
         if reset is not None:
             reset()
-    return {name: value.detach() for name, value in stand_in.named_parameters() if name in names}
+    drawn = chain(stand_in.named_parameters(), stand_in.named_buffers())
+    return {name: value.detach() for name, value in drawn if name in names}
 
 
 def zoo_draw(shape: tuple[int, ...], layer: str, layer_stats: LayerStats | None) -> Tensor:

@@ -28,7 +28,15 @@ from hyperinit.filling import (
     zoo_draw,
 )
 from hyperinit.layout import Layout
-from hyperinit.matching import align, match_runs, match_tensors, module_layers, source_layers
+from hyperinit.matching import (
+    align,
+    match_norms,
+    match_runs,
+    match_tensors,
+    module_layers,
+    source_layers,
+    targets,
+)
 from hyperinit.planning import Patterns, Plan, Row, left_out
 from hyperinit.resizing import Block
 from hyperinit.views import parametrised, plain, unwrapped
@@ -83,7 +91,7 @@ def make_plan(  # noqa: PLR0913
             raise UnknownNameError(f"unknown {what} {name!r}; {hint}")
     module = unwrapped(module)
     fixed, module = parametrised(module), plain(module)
-    parameters = dict(module.named_parameters())
+    parameters = targets(module, layout)
     check_writable(parameters)
     left = left_out(parameters, include, exclude, skip_frozen=skip_frozen)
     if fit in ("auto", "exact"):
@@ -102,7 +110,7 @@ def make_plan(  # noqa: PLR0913
         )
     pairs = [] if fit == "exact" else align(source_layers(layout), layers)
     if fit == "layerwise":
-        blocks = match_tensors(layout, layers, pairs)
+        blocks = match_tensors(layout, layers, pairs) | match_norms(layout, module)
     else:
         norms = _norm_parameters(module) if fit == "flat" else set()
         blocks = match_runs({name: value for name, value in parameters.items() if name not in norms}, layout)
@@ -140,7 +148,7 @@ def _norm_parameters(module: nn.Module) -> set[str]:
     """Names of the parameters of norms: decoded weights would be nonsense as their scales."""
     kinds = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
     parts = [(name, part) for name, part in module.named_modules() if isinstance(part, kinds)]
-    return {f"{name}.{key}".lstrip(".") for name, part in parts for key, _ in part.named_parameters(recurse=False)}
+    return {f"{name}.{key}".lstrip(".") for name, part in parts for key in (*part._parameters, *part._buffers)}
 
 
 def _row(name: str, shape: tuple[int, ...], fit: str, found: tuple[str, Block] | None, rest: str) -> Row:
@@ -171,7 +179,8 @@ def apply_(  # noqa: PLR0913
     """Write a decoded weight vector into a module, in place, as its plan says; return the module.
 
     All or nothing, see `hyperinit.writing.write`. Parameters keep their identity, dtype, device, `requires_grad` and
-    tying; buffers are untouched. All arithmetic and all draws are float32 on the CPU.
+    tying; buffers are untouched but for running statistics that the source has. All arithmetic and all draws are
+    float32 on the CPU.
 
     Args:
         module: the one that the plan was made for, or one of the same shapes.
@@ -194,9 +203,9 @@ def apply_(  # noqa: PLR0913
     """
     network = unwrapped(module)
     view = plain(network)
-    parameters = dict(view.named_parameters())
+    parameters = targets(view, plan.layout)
     _check_arguments(parameters, plan, weights, strength)
-    weights = weights.detach().to("cpu", torch.float32)
+    weights = plan.layout.flatten(plan.layout.state(weights.detach().to("cpu", torch.float32)))
     draws, rests = _draw(view, plan, strength, generator, layer_stats)
     values = {}
     for row in plan.rows:

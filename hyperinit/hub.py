@@ -1,4 +1,4 @@
-"""From a source name or a path to a local file whose size and digest are known.
+"""From a source (a name, a path or an address) to a local file whose size and digest are known.
 
 Embedded sources lie in `hyperinit/pretrained/`. Their `registry.json` maps a name to file, SHA-256, size in bytes
 and title. A name wins over a file of the same name in the working folder; `./name.safetensors` is always a path.
@@ -6,16 +6,15 @@ and title. A name wins over a file of the same name in the working folder; `./na
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TypedDict
 
+from hyperinit import address, cache, download, huggingface, registry
 from hyperinit.errors import ArgumentError, ArtifactError, UnknownNameError
-from hyperinit.files import replacing
+from hyperinit.files import digest, replacing
 
 FOLDER = Path(__file__).parent / "pretrained"
 LARGEST = 8 * 2**20  # bytes of one embedded file, 8 MiB
@@ -30,42 +29,50 @@ class Entry(TypedDict):
     title: str
 
 
-def available() -> dict[str, str]:
-    """Return the name of every embedded source with its title.
-
-    Raises:
-        ArtifactError: if the registry of this installation is damaged.
-    """
-    return {name: entry["title"] for name, entry in _registry().items()}
-
-
-def find(source: str | Path) -> Path:
-    """Return the local file of a source.
+def available(offline: bool | None = None) -> dict[str, str]:
+    """Return the name of every source with its title: the embedded ones, then those of HYPERINIT_REGISTRY.
 
     Args:
-        source: name of an embedded source, or path of a .safetensors file.
+        offline: True forbids to open a socket, as HYPERINIT_OFFLINE=1 does.
+
+    Raises:
+        ArtifactError: if the registry of this installation, or the other one, is damaged.
+        DownloadError: if the index of HYPERINIT_REGISTRY cannot be had.
+    """
+    others = registry.entries(offline)
+    embedded = {name: entry["title"] for name, entry in _registry().items()}
+    return embedded | {name: entry.title for name, entry in others.items() if name not in embedded}
+
+
+def find(source: str | Path, *, offline: bool | None = None) -> Path:
+    """Return the local file of a source, after fetching it if need be.
+
+    Order: path, embedded source, cache, network. What is fetched has the size and SHA-256 that were known before.
+
+    Args:
+        source: name of an embedded source or of one that HYPERINIT_REGISTRY lists, path of a .safetensors file,
+            "https://...#sha256=HEX", or "hf://org/repo/path/file.safetensors@revision".
+        offline: True forbids to open a socket, as HYPERINIT_OFFLINE=1 does.
 
     Raises:
         UnknownNameError: if no source has this name; it lists the names there are.
+        ArgumentError: if it is an address that cannot be trusted or read, such as one without a digest.
+        DownloadError: if it is not in the cache and cannot be fetched.
         ArtifactError: if the file is missing, is no .safetensors file, or an embedded one has another size than
             registered. Its digest is not computed here, see `verify`.
     """
     if isinstance(source, str):
-        registry = _registry()
-        if source in registry:
-            return _embedded(source, registry[source])
+        if place := address.parse(source):
+            return _fetched(place, offline)
+        embedded = _registry()
+        if source in embedded:
+            return _embedded(source, embedded[source])
         if not source.endswith(".safetensors") and "/" not in source and os.sep not in source:
-            raise UnknownNameError(_unknown(source, list(registry)))
+            return _registered(source, list(embedded), offline)
     path = Path(source).expanduser()
     if path.suffix != ".safetensors" or not path.is_file():
         raise ArtifactError(f"source must be a name or an existing .safetensors file, got {str(source)!r}")
     return path
-
-
-def digest(path: str | Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def verify(path: Path) -> None:
@@ -98,7 +105,7 @@ def register_embedded(path: str | Path, name: str, title: str) -> None:
         ArtifactError: if the file is missing or larger than 8 MiB.
     """
     path = Path(path)
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+    if not registry.NAME.fullmatch(name):
         raise ArgumentError(f"name must be lower case letters, digits and hyphens, got {name!r}")
     if not title.strip() or not title.isprintable():
         raise ArgumentError(f"title must be one line of text, got {title!r}")
@@ -108,15 +115,15 @@ def register_embedded(path: str | Path, name: str, title: str) -> None:
     if size > LARGEST:
         raise ArtifactError(f"an embedded file must have at most {LARGEST:,} bytes, {path} has {size:,}")
     entry = Entry(file=path.name, sha256=digest(path), size=size, title=title)
-    registry = _registry() | {name: entry}
+    entries = _registry() | {name: entry}
     with replacing(FOLDER / "registry.json") as temporary:
-        temporary.write_text(json.dumps(dict(sorted(registry.items())), indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(dict(sorted(entries.items())), indent=2) + "\n", encoding="utf-8")
 
 
 def _registry() -> dict[str, Entry]:
     path = FOLDER / "registry.json"
     try:
-        registry: dict[str, Entry] = {
+        entries: dict[str, Entry] = {
             name: Entry(file=entry["file"], sha256=entry["sha256"], size=entry["size"], title=entry["title"])
             for name, entry in json.loads(path.read_text(encoding="utf-8")).items()
         }
@@ -124,7 +131,21 @@ def _registry() -> dict[str, Entry]:
         return {}  # an installation without embedded sources
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path} is damaged ({type(error).__name__}: {error}); reinstall hyperinit") from None
-    return registry
+    return entries
+
+
+def _fetched(place: address.Web | address.HuggingFace, offline: bool | None) -> Path:
+    if isinstance(place, address.HuggingFace):
+        return huggingface.find(place, offline)
+    wanted = download.Wanted(urls=(place.url,), digest=place.sha256, most=registry.LARGEST, name=place.name)
+    return cache.fetched(wanted, offline)
+
+
+def _registered(source: str, embedded: list[str], offline: bool | None) -> Path:
+    entries = registry.entries(offline)
+    if source not in entries:
+        raise UnknownNameError(_unknown(source, [*embedded, *(name for name in entries if name not in embedded)]))
+    return registry.find(entries[source], offline)
 
 
 def _embedded(name: str, entry: Entry) -> Path:

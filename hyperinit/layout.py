@@ -8,73 +8,37 @@ Letters used for tensor shapes, here and in the whole package:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hyperinit.checking import shown
 from hyperinit.errors import ArgumentError, LayoutError
+from hyperinit.specs import (
+    KINDS,
+    MOST_LAYERS,
+    MOST_WEIGHTS,
+    LayerSpec,
+    TensorSpec,
+    group_sizes,
+    items,
+    layer_from_json,
+    layer_to_json,
+    layers_of,
+    reorder,
+)
 
-KINDS: dict[type[nn.Module], str] = {
-    nn.Conv1d: "conv1d",
-    nn.Conv2d: "conv2d",
-    nn.Conv3d: "conv3d",
-    nn.Linear: "linear",
-}
+__all__ = ["KINDS", "MOST_LAYERS", "LayerSpec", "Layout", "TensorSpec"]
+
+VARIANCE_FLOOR = 1e-5  # what batch norm adds to a variance by default
 PLAIN = {
     nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool2d,
     nn.Tanh, nn.ReLU, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Softplus,
     nn.Dropout, nn.Identity, nn.Flatten,
 }  # fmt: skip
-MOST_LAYERS, MOST_AXES, MOST_WEIGHTS = 512, 8, 1 << 40  # of a layout that is read; bounds what is built from it
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """One parameter: its name in the state dict, its shape, and what moves along its axes.
-
-    `groups[axis]` names the permutation group that reorders this axis, or is None. A group carries the name
-    of the layer whose output neurons it reorders. An axis longer than its group moves in equal blocks:
-    the inputs of a linear layer after a flatten are one block of pixels per channel.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    groups: tuple[str | None, ...]
-
-    @property
-    def size(self) -> int:
-        """Number of weights."""
-        return math.prod(self.shape)
-
-
-@dataclass(frozen=True)
-class LayerSpec:
-    """One layer: tensors that share their first axis, the layer's output neurons."""
-
-    name: str
-    kind: str
-    tensors: tuple[TensorSpec, ...]
-
-    @property
-    def neurons(self) -> int:
-        """Number of output neurons, which is the number of tokens."""
-        return self.tensors[0].shape[0]
-
-    @property
-    def size(self) -> int:
-        """Number of weights of all tensors."""
-        return sum(tensor.size for tensor in self.tensors)
-
-    @property
-    def token_length(self) -> int:
-        """Length of a neuron token: incoming weights, then the bias."""
-        return self.size // self.neurons
 
 
 @dataclass(frozen=True)
@@ -92,21 +56,21 @@ class Layout:
 
     @classmethod
     def of(cls, module: nn.Module) -> Layout:
-        """Read the layout of a module whose parameters all belong to conv and linear layers.
+        """Read the layout of a module whose parameters all belong to conv, linear and norm layers.
 
-        An `nn.Sequential` of plain layers, activations and poolings is a chain: every hidden layer's neurons may be
-        reordered together with the inputs of the next. Other modules get no permutation groups.
+        The running statistics of norms are part of it. An `nn.Sequential` of plain layers, activations and poolings is
+        a chain: every hidden layer's neurons may be reordered together with the inputs of the next. Other modules get
+        no permutation groups; `hyperinit_training.symmetry` finds theirs, and `with_groups` takes them.
 
         Raises:
             LayoutError: if the module holds other parameters, or none at all.
         """
-        found = [(name, part) for name, part in module.named_modules() if type(part) in KINDS]
-        layers = [_layer(name, part) for name, part in found]
+        layers = layers_of(module)
         known = {tensor.name for layer in layers for tensor in layer.tensors}
         other = [name for name, _ in module.named_parameters() if name not in known]
         if other or not layers:
             got = f"also found {', '.join(other[:5])}" if other else "found none"
-            raise LayoutError(f"a zoo's network must hold conv and linear layers only, {got}")
+            raise LayoutError(f"a zoo's network must hold conv, linear and norm layers only, {got}")
         if type(module) is nn.Sequential and all(_is_plain(step) for step in module):
             layers = _chain(layers)
         return cls(tuple(layers))
@@ -131,11 +95,39 @@ class Layout:
     @cached_property
     def group_sizes(self) -> dict[str, int]:
         """Permutation groups and how many neurons each reorders."""
-        used = {group for tensor in self.tensors for group in tensor.groups if group is not None}
-        return {layer.name: layer.neurons for layer in self.layers if layer.name in used}
+        return group_sizes(self.tensors)
+
+    def with_groups(self, groups: Mapping[str, tuple[str | None, ...]]) -> Layout:
+        """Return the same layout with other permutation groups.
+
+        Args:
+            groups: for each tensor, by name, the group of each of its axes, or None. A tensor that is not named has
+                no groups.
+
+        Raises:
+            LayoutError: if there is no such tensor, or it has another number of axes.
+
+        >>> layout = Layout.of(nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2)))
+        >>> layout.with_groups({"0.weight": ("a", None), "0.bias": ("a",), "1.weight": ("a",)}).group_sizes
+        {'a': 2}
+        """
+        axes = {tensor.name: len(tensor.shape) for tensor in self.tensors}
+        wrong = [f"{name} with groups {found}" for name, found in groups.items() if len(found) != axes.get(name)]
+        if wrong:
+            raise LayoutError(f"groups must give one entry for each axis of the layout's tensors, got {wrong[:5]}")
+        layers = [
+            replace(
+                layer,
+                tensors=tuple(replace(t, groups=groups.get(t.name, (None,) * axes[t.name])) for t in layer.tensors),
+            )
+            for layer in self.layers
+        ]
+        return Layout(tuple(layers))
 
     def flatten(self, state: Mapping[str, Tensor]) -> Tensor:
-        """Write named tensors into one float32 vector (D,).
+        """Write named tensors, such as a module's state dict, into one float32 vector (D,).
+
+        Integers, such as the number of batches that a norm has seen, are no weights and left out.
 
         Raises:
             LayoutError: listing every tensor that is missing, misshapen or unexpected.
@@ -147,7 +139,7 @@ class Layout:
             if name in wanted
             else f"unexpected {name}"
             for name, value in state.items()
-            if tuple(value.shape) != wanted.get(name)
+            if tuple(value.shape) != wanted.get(name) and (name in wanted or value.is_floating_point())
         ]
         if problems:
             raise LayoutError(f"tensors do not match the layout: {'; '.join(problems)}")
@@ -162,6 +154,20 @@ class Layout:
             tensor.name: part.reshape(*weights.shape[:-1], *tensor.shape)
             for tensor, part in zip(self.tensors, parts, strict=True)
         }
+
+    def state(self, weights: Tensor) -> dict[str, Tensor]:
+        """Cut weight vectors (..., D) into named tensors that a module may load: no running variance is too small.
+
+        A decoder knows nothing of variances and may give negative ones, of which batch norm would take the root.
+        This is the one place where they are raised, to 1e-5 at least; vectors keep what was decoded.
+
+        >>> norm = nn.BatchNorm1d(1)
+        >>> Layout.of(norm).state(torch.tensor([1.0, 0.0, 0.5, -2.0]))["running_var"]
+        tensor([1.0000e-05])
+        """
+        variances = {t.name for t in self.tensors if t.buffer and t.name.rpartition(".")[2] == "running_var"}
+        tensors = self.unflatten(weights)
+        return {name: part.clamp(min=VARIANCE_FLOOR) if name in variances else part for name, part in tensors.items()}
 
     def tokens(self, weights: Tensor) -> list[Tensor]:
         """Cut weight vectors (N, D) into neuron tokens, one (N, neurons, token_length) per layer."""
@@ -196,11 +202,11 @@ class Layout:
                 )
         vector = torch.arange(self.size)
         tensors = self.unflatten(vector)
-        return torch.cat([_reorder(tensors[spec.name], spec, orders).reshape(-1) for spec in self.tensors])
+        return torch.cat([reorder(tensors[spec.name], spec, orders).reshape(-1) for spec in self.tensors])
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and dictionaries, for the header of an artifact or a zoo."""
-        return asdict(self)
+        return {"layers": [layer_to_json(layer) for layer in self.layers]}
 
     @classmethod
     def from_json(cls, data: Any) -> Layout:
@@ -208,10 +214,9 @@ class Layout:
 
         Raises:
             LayoutError: if a field is missing or has another type, the tensors of a layer do not share neurons, a
-                name comes twice, a group does not fit its axis, or there are more than 512 layers, 512 tensors in
-                one of them, or 2^40 weights.
+                name comes twice, or there are more than 512 layers, 512 tensors in one of them, or 2^40 weights.
         """
-        layout = cls(tuple(_layer_from_json(layer) for layer in _items(data, "layers", "a layout")))
+        layout = cls(tuple(layer_from_json(layer) for layer in items(data, "layers", "a layout")))
         if not layout.layers:
             raise LayoutError("a layout must have at least one layer, got none")
         for part in (layout.layers, layout.tensors):
@@ -219,58 +224,7 @@ class Layout:
                 raise LayoutError("the layers and the tensors of a layout must have names of their own, got one twice")
         if layout.size > MOST_WEIGHTS:
             raise LayoutError(f"a layout must have at most {MOST_WEIGHTS} weights, got more")
-        neurons = {layer.name: layer.neurons for layer in layout.layers}
-        for tensor in layout.tensors:
-            for size, group in zip(tensor.shape, tensor.groups, strict=True):
-                if group is not None and (group not in neurons or size % neurons[group]):
-                    raise LayoutError(
-                        f"tensor {shown(tensor.name)} must have axes that are multiples of their groups, got a length "
-                        f"of {size} for {shown(group)} of {neurons.get(group, 'no')} neurons"
-                    )
         return layout
-
-
-def _layer_from_json(data: Any) -> LayerSpec:
-    tensors = tuple(_tensor_from_json(tensor) for tensor in _items(data, "tensors", "a layer"))
-    name, kind = (_text(data, key, "layer") for key in ("name", "kind"))
-    if kind not in KINDS.values():
-        raise LayoutError(f"layer {shown(name)} must be of {', '.join(KINDS.values())}, got {shown(kind)}")
-    if not tensors or any(tensor.shape[0] != tensors[0].shape[0] for tensor in tensors):
-        raise LayoutError(f"layer {shown(name)} must hold tensors that share their first axis")
-    return LayerSpec(name, kind, tensors)
-
-
-def _tensor_from_json(data: Any) -> TensorSpec:
-    shape, groups = (tuple(_items(data, key, "a tensor")) for key in ("shape", "groups"))
-    name = _text(data, "name", "tensor")
-    if not 0 < len(shape) <= MOST_AXES or not all(type(n) is int and 0 < n <= MOST_WEIGHTS for n in shape):
-        raise LayoutError(f"tensor {shown(name)} must have 1 to {MOST_AXES} positive sizes, got {shown(shape)}")
-    if len(groups) != len(shape) or not all(group is None or isinstance(group, str) for group in groups):
-        raise LayoutError(f"tensor {shown(name)} must have a group or null for each axis, got {shown(groups)}")
-    return TensorSpec(name, shape, groups)
-
-
-def _items(data: Any, key: str, where: str) -> list[Any]:
-    found = data.get(key) if isinstance(data, dict) else None
-    if not isinstance(found, list | tuple) or len(found) > MOST_LAYERS:
-        raise LayoutError(f"{where} must be an object with a list {key} of at most {MOST_LAYERS}, got {shown(data)}")
-    return list(found)
-
-
-def _text(data: Any, key: str, where: str) -> str:
-    found = data.get(key)
-    if not isinstance(found, str):
-        raise LayoutError(f"a {where}'s {key} must be text, got {shown(found)}")
-    return found
-
-
-def _layer(name: str, module: nn.Module) -> LayerSpec:
-    prefix = f"{name}." if name else ""
-    tensors = tuple(
-        TensorSpec(prefix + key, tuple(value.shape), (None,) * value.ndim)
-        for key, value in module.named_parameters(recurse=False)
-    )
-    return LayerSpec(name, KINDS[type(module)], tensors)
 
 
 def _is_plain(step: nn.Module) -> bool:
@@ -289,12 +243,3 @@ def _chain(layers: list[LayerSpec]) -> list[LayerSpec]:
         )
         chained.append(LayerSpec(layer.name, layer.kind, tensors))
     return chained
-
-
-def _reorder(tensor: Tensor, spec: TensorSpec, orders: Mapping[str, Tensor]) -> Tensor:
-    for axis, group in enumerate(spec.groups):
-        if group is not None and group in orders:
-            order = orders[group]
-            blocks = tensor.unflatten(axis, (len(order), -1))
-            tensor = blocks.index_select(axis, order).flatten(axis, axis + 1)
-    return tensor

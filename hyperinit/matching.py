@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from hyperinit.layout import KINDS, Layout
 from hyperinit.resizing import Block, Inputs
+from hyperinit.specs import NORM, NORMS, STATISTICS
+from hyperinit.views import join
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,26 @@ class Layer:
     names: dict[str, str] = field(hash=False)
 
 
-def source_layers(layout: Layout) -> list[Layer]:
-    """List the layers of a source.
+def targets(module: nn.Module, layout: Layout) -> dict[str, Tensor]:
+    """Name all tensors of a module that a source may write, in the order in which parts were registered.
+
+    These are its parameters and, if the source's layout has running statistics, those of its norms.
+
+    >>> list(targets(nn.BatchNorm1d(2), Layout.of(nn.BatchNorm1d(2))))
+    ['weight', 'bias', 'running_mean', 'running_var']
+    """
+    if not any(tensor.buffer for tensor in layout.tensors):
+        return dict(module.named_parameters())
+    found: dict[str, Tensor] = {}
+    for path, part in module.named_modules():
+        own = {**part._parameters, **{key: part._buffers.get(key) for key in STATISTICS if isinstance(part, NORMS)}}
+        found |= {join(path, key): value for key, value in own.items() if value is not None}
+    first = {id(value): name for name, value in reversed(found.items())}  # a tied tensor comes once
+    return {name: value for name, value in found.items() if first[id(value)] == name}
+
+
+def source_layers(layout: Layout, *, norms: bool = False) -> list[Layer]:
+    """List the conv and linear layers of a source, or its norms.
 
     >>> [layer.shape for layer in source_layers(Layout.of(nn.Linear(3, 2)))]
     [(2, 3)]
@@ -33,6 +53,7 @@ def source_layers(layout: Layout) -> list[Layer]:
     return [
         Layer(layer.kind, layer.tensors[0].shape, {t.name.rpartition(".")[2]: t.name for t in layer.tensors})
         for layer in layout.layers
+        if (layer.kind == NORM) is norms
     ]
 
 
@@ -60,6 +81,23 @@ def module_layers(module: nn.Module) -> list[Layer]:
             kind = f"grouped {kind}"
         layers.append(Layer(kind, tuple(own["weight"].shape), {key: names.pop(id(own[key])) for key in own}))
     return layers
+
+
+def module_norms(module: nn.Module) -> list[Layer]:
+    """List the norms of a module that hold tensors, running statistics included.
+
+    >>> module_norms(nn.Sequential(nn.BatchNorm1d(3, affine=False)))[0].names
+    {'running_mean': '0.running_mean', 'running_var': '0.running_var'}
+    """
+    found = []
+    for path, part in module.named_modules():
+        if isinstance(part, NORMS):
+            own = {**part._parameters, **{key: part._buffers.get(key) for key in STATISTICS}}
+            held = {key: value for key, value in own.items() if value is not None}
+            if held:
+                shape = tuple(next(iter(held.values())).shape)
+                found.append(Layer(NORM, shape, {key: join(path, key) for key in held}))
+    return found
 
 
 def align(source: Sequence[Layer], target: Sequence[Layer]) -> list[tuple[int, int]]:
@@ -98,6 +136,8 @@ def _similarity(source: Sequence[Layer], target: Sequence[Layer], a: int, b: int
     if left.kind != right.kind:
         return 0.0
     alike = [min(n, m) / max(n, m) for n, m in zip(left.shape, right.shape, strict=True)]
+    if len(alike) != 2 and left.kind == NORM:
+        return math.prod(alike)
     kernel = math.prod(alike[2:])
     first_or_last = (a == b == 0) + (a + 1 == len(source) and b + 1 == len(target))
     return 0.5 * kernel + 0.25 * (alike[0] + alike[1]) + 0.25 * first_or_last
@@ -162,4 +202,22 @@ def match_tensors(
                 own = lies is not None and b == 0 and "conv" not in layers[b].kind
                 block = Block(ends[spec.name] - spec.size, spec.shape, lies, own)
                 blocks[name] = (spec.name, block)
+    return blocks
+
+
+def match_norms(layout: Layout, module: nn.Module) -> dict[str, tuple[str, Block]]:
+    """Say which tensor of a source's norms goes into which of a module's, paired in order by their widths.
+
+    >>> list(match_norms(Layout.of(nn.LayerNorm(2)), nn.LayerNorm(4)))
+    ['weight', 'bias']
+    """
+    source, layers = source_layers(layout, norms=True), module_norms(module)
+    specs = {tensor.name: tensor for tensor in layout.tensors}
+    ends = dict(zip(specs, accumulate(tensor.size for tensor in layout.tensors), strict=True))
+    blocks = {}
+    for a, b in align(source, layers):
+        for key, name in layers[b].names.items():
+            spec = specs.get(source[a].names.get(key, ""))
+            if spec is not None and len(spec.shape) == len(layers[b].shape):
+                blocks[name] = (spec.name, Block(ends[spec.name] - spec.size, spec.shape))
     return blocks

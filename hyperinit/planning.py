@@ -7,16 +7,31 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import TypedDict
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from hyperinit.errors import ArgumentError, PlanError, UnknownNameError
 from hyperinit.filling import KEPT
 from hyperinit.layout import Layout
 from hyperinit.resizing import Block
+from hyperinit.views import join
 
 LEFT_OUT = ("excluded", "frozen")
 Patterns = str | Iterable[str] | None
+
+
+class Choice(TypedDict):
+    """What decides which parameters are written, and how."""
+
+    fit: str
+    fill: str
+    include: Patterns
+    exclude: Patterns
+    skip_frozen: bool
+
+
+AS_DECODED: Choice = {"fit": "auto", "fill": "default", "include": None, "exclude": None, "skip_frozen": False}
 
 
 def left_out(
@@ -25,10 +40,10 @@ def left_out(
     """Say which parameters a plan must leave as they are, and why: "excluded" or "frozen".
 
     Raises:
-        UnknownNameError: if a pattern matches no parameter; it names the nearest ones.
+        ArgumentError: if a pattern is no string.
+        UnknownNameError: if one matches no parameter; it names the nearest ones.
         PlanError: if none would be left to write.
 
-    >>> from torch import nn
     >>> left_out(dict(nn.Linear(2, 1).named_parameters()), None, "b*", skip_frozen=False)
     {'bias': 'excluded'}
     """
@@ -36,7 +51,7 @@ def left_out(
     chosen -= set() if exclude is None else _matching(parameters, exclude, "exclude")
     found = {name: "excluded" for name in parameters if name not in chosen}
     if skip_frozen:
-        found |= {name: "frozen" for name in chosen if not parameters[name].requires_grad}
+        found |= {name: "frozen" for name in chosen if not _trains(parameters, name)}
     if len(found) == len(parameters):
         raise PlanError(
             f"at least one parameter must be written, got {len(found)} that are all excluded or frozen: change "
@@ -45,9 +60,19 @@ def left_out(
     return found
 
 
+def _trains(parameters: Mapping[str, Tensor], name: str) -> bool:
+    """Whether a parameter trains; a running statistic does as the weight of its norm does."""
+    if isinstance(parameters[name], nn.Parameter):
+        return parameters[name].requires_grad
+    weight = parameters.get(join(name.rpartition(".")[0], "weight"))
+    return weight is None or weight.requires_grad
+
+
 def _matching(parameters: Mapping[str, Tensor], patterns: str | Iterable[str], what: str) -> set[str]:
     found: set[str] = set()
     for pattern in (patterns,) if isinstance(patterns, str) else patterns:
+        if not isinstance(pattern, str):
+            raise ArgumentError(f"{what} must be a pattern or several, got {pattern!r} among them")
         names = fnmatch.filter(parameters, pattern)
         if not names:
             near = get_close_matches(pattern, parameters, n=3, cutoff=0.3) or list(parameters)[:8]

@@ -115,10 +115,11 @@ class HyperRepresentation:
         if type(count) is not int or count < 1:
             raise ArgumentError(f"count must be an integer of at least 1, got {count!r}")
         method = self.card.recommended if method is None else method
-        sampler = self._sampler(method)
-        drawn = sampler.sample(count, generator)
-        latent = sampler.space == "latent"
-        _check_drawn(method, drawn, (count, self.latent_size if latent else self.layout.size))
+        with torch.device("cpu"):  # whatever the caller's default device is
+            sampler = self._sampler(method)
+            drawn = sampler.sample(count, generator)
+            latent = sampler.space == "latent"
+            _check_drawn(method, drawn, (count, self.latent_size if latent else self.layout.size))
         if not latent:
             return drawn.detach().float().cpu()
         weights = self.decode(drawn)
@@ -230,13 +231,13 @@ class HyperRepresentation:
                 f"{self.card.source} does not describe its architecture; make the module yourself and call init_"
             )
         model = nets.build(self.header.architecture)
-        model.load_state_dict(self.layout.unflatten(weights))
+        model.load_state_dict(self.layout.state(weights))
         return model
 
     def layer_stats(self) -> dict[str, tuple[float, float]]:
-        """Mean and standard deviation of each layer's weights over the zoo, in weight units."""
-        mean, std = self.autoencoder.mean, self.autoencoder.std
-        return {name: (mean[s.start].item(), std[s.start].item()) for name, s in self.layout.layer_slices.items()}
+        """Mean and standard deviation of each layer's weights over the anchors, in weight units."""
+        layers = {name: self.anchors.weights[:, where] for name, where in self.layout.layer_slices.items()}
+        return {name: (part.mean().item(), part.std().item()) for name, part in layers.items()}
 
     def _sampler(self, method: str) -> Sampler:
         """Return the method's sampler, made once for as long as the method means the same class."""

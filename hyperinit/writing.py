@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from hyperinit.errors import PlanError
-from hyperinit.views import effective, parametrisation, parametrised
+from hyperinit.views import effective, join, parametrisation, parametrised, parts
 
 TOLERANCE = 1e-3  # by which a parametrised weight may miss what was written, as a share of the largest weight
+ROUNDINGS = 4  # of its dtype, that it may miss it by if that is more
 
 
 @torch.no_grad()
@@ -36,33 +37,50 @@ def write(module: nn.Module, values: Mapping[str, Tensor]) -> None:
     >>> net.bias.item()
     3.0
     """
-    parameters, through = dict(module.named_parameters()), parametrised(module)
+    through = parametrised(module)
+    named = {join(path, key): value for path, part in parts(module) for key, value in _held(part)}
+    parameters = {name: value for name, value in named.items() if value is not None and name not in through}
     touched = {name: parameters[name] for name in values if name in parameters}
     steps = [step for name in values.keys() & through.keys() for step in _steps(*through[name])]
     slots: list[tuple[Any, dict[str, Any]]] = [
         (slot, dict(slot)) for step in steps for slot in (step._parameters, step._buffers)
     ]
     tensors = [*touched.values(), *(value for _, held in slots for value in held.values() if value is not None)]
-    before = [local(value).clone() for value in tensors]
+    memories = [local(value) for value in tensors]
+    before = [memory.clone() for memory in memories]
     try:
         for name, value in values.items():
             if name in parameters:
                 local(parameters[name]).copy_(piece(value, parameters[name]))
             else:
                 _write_through(name, *through[name], value)
+        for tensor, memory in zip(tensors, memories, strict=True):
+            _move_into(memory, tensor, local(tensor))
     except BaseException:
-        for tensor, old in zip(tensors, before, strict=True):
-            local(tensor).copy_(old)
         for slot, held in slots:  # a parametrisation may have put other tensors into its place
             slot.update(held)
+        for tensor, memory, old in zip(tensors, memories, before, strict=True):
+            memory.copy_(old)
+            _move_into(memory, tensor, memory)
         raise
+
+
+def _held(part: nn.Module) -> list[tuple[str, Tensor | None]]:
+    return [*part._parameters.items(), *part._buffers.items()]
+
+
+def _move_into(memory: Tensor, tensor: Tensor, value: Tensor) -> None:
+    """Give a tensor its own memory back, which other processes may share, if a parametrisation has exchanged it."""
+    if local(tensor).data_ptr() != memory.data_ptr():
+        memory.copy_(value)
+        tensor.set_(memory)  # type: ignore[call-overload]
 
 
 def check_writable(parameters: Mapping[str, Tensor]) -> None:
     """Refuse parameters that cannot be written.
 
     Raises:
-        PlanError: naming those that are not materialised or share memory within themselves, and what to do.
+        PlanError: naming those that are not materialised or share memory, and what to do.
     """
     bare = [name for name, value in parameters.items() if is_lazy(value) or value.is_meta or value.is_inference()]
     if bare:
@@ -75,12 +93,35 @@ def check_writable(parameters: Mapping[str, Tensor]) -> None:
         raise PlanError(
             f"every weight must have memory of its own, got expanded ones: {', '.join(shared[:8])}; clone them"
         )
+    overlapping = _overlapping(parameters)
+    if overlapping:
+        raise PlanError(
+            f"parameters must not lie in each other's memory, got {'; '.join(overlapping[:4])}. Tie them by using one "
+            f"nn.Parameter in both places, or clone one"
+        )
     if not any(value.numel() for value in parameters.values() if value.is_floating_point()):
         raise PlanError(f"the module must have floating-point parameters, got {len(parameters)} parameters and none")
 
 
 def _own_memory(value: Tensor) -> bool:
     return all(step or size < 2 for step, size in zip(value.stride(), value.shape, strict=True))
+
+
+def _overlapping(parameters: Mapping[str, Tensor]) -> list[str]:
+    """Find pairs of different parameters of which one begins inside of the other."""
+    spans = []
+    for name, value in parameters.items():
+        memory = local(value)
+        if type(memory) is Tensor and memory.numel():  # other types of tensors have no memory of their own to look at
+            last = sum((size - 1) * step for size, step in zip(memory.shape, memory.stride(), strict=True))
+            start = memory.data_ptr()
+            spans.append((str(memory.device), start, start + (last + 1) * memory.element_size(), name))
+    found, furthest = [], ("", 0, 0, "")
+    for span in sorted(spans):
+        if span[0] == furthest[0] and span[1] < furthest[2]:
+            found.append(f"{span[3]} in {furthest[3]}")
+        furthest = max(furthest, span, key=lambda each: (each[0], each[2]))
+    return found
 
 
 def local(value: Tensor) -> Tensor:
@@ -118,8 +159,8 @@ def _write_through(name: str, part: nn.Module, key: str, value: Tensor) -> None:
     except (NotImplementedError, ValueError, RuntimeError) as error:
         raise PlanError(f"{name} cannot be set through its parametrisation {kinds}: {error}; {advice}") from error
     off = (effective(part, key).float().cpu() - value.float()).abs().max() / value.float().abs().max().clamp(min=1e-12)
-    if not off <= TOLERANCE:
+    if not off <= max(TOLERANCE, ROUNDINGS * torch.finfo(value.dtype).eps):
         raise PlanError(
-            f"{name} must hold the new weights, but its parametrisation {kinds} changes them by {off:.0%} of the "
-            f"largest; {advice}"
+            f"{name} must hold the new weights, but its parametrisation {kinds} changes them by {off:.2g} times "
+            f"the largest; {advice}"
         )

@@ -1,13 +1,16 @@
-"""A hyper-representation that is made in milliseconds: the zoo's CNN, an untrained autoencoder, random anchors."""
+"""A hyper-representation that is made in milliseconds (the zoo's CNN, an untrained autoencoder), and a web server."""
 
 import json
+import random
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from hyperinit import checking, hub, nets
+from hyperinit import attempts, checking, hub, nets
 from hyperinit.artifact import Header
 from hyperinit.autoencoder import Autoencoder, AutoencoderConfig
 from hyperinit.card import FIGURES, ROWS, Card
@@ -114,3 +117,107 @@ def embedded(tiny, tmp_path, monkeypatch):
     tiny.save(folder / "tiny.safetensors")
     hub.register_embedded(folder / "tiny.safetensors", "tiny", "an untrained source for tests")
     return folder
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `files` by path, `body` elsewhere; `plan` has one word for each GET to come, "" for an ordinary answer."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.plan, self.seen, self.headers, self.etag = [], [], [], '"one"'
+        self.body, self.files, self.heads = random.Random(0).randbytes(300_000), {}, {}
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.stopped, self.stall, self.slow = threading.Event(), 0, 0
+
+    def handle_error(self, request, client_address):
+        pass  # a client that hangs up is part of some tests
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_HEAD(self):
+        status, headers = self.server.heads.get(self.path, (404, {}))
+        self.server.headers.append(dict(self.headers))
+        self.reply(status, b"", headers)
+
+    def do_GET(self):
+        word, _, value = (self.server.plan.pop(0) if self.server.plan else "").partition(" ")
+        self.server.seen.append((self.path, self.headers.get("Range"), self.headers.get("If-Range")))
+        self.server.headers.append(dict(self.headers))
+        body = self.server.files.get(self.path, self.server.body)
+        if word.isdigit():
+            return self.reply(int(word), b"sorry", {"Retry-After": value} if value else {})
+        if word == "to":
+            return self.reply(302, b"", {"Location": value})
+        return self.file(body[::-1] if word == "wrong" else body, word)
+
+    def file(self, body, word):
+        """Answer with a file, or lie about it as the word says."""
+        start = 0
+        if "Range" in self.headers and word != "whole" and self.headers.get("If-Range") == self.server.etag:
+            start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+        headers = {} if word == "untagged" else {"ETag": self.server.etag}
+        if start:
+            headers["Content-Range"] = f"bytes {start - (word == 'shifted')}-{len(body) - 1}/{len(body)}"
+        rest = body[start:]
+        half = rest[: len(rest) // 2]
+        if word == "short":  # announced as whole
+            rest = half
+        elif word == "longer":
+            rest += b"!"
+        elif word == "endless":
+            headers |= {"Content-Length": None, "Connection": "close"}
+            rest *= 3
+        elif word == "ends":  # without a length, the end of the connection is the end of the file
+            headers |= {"Content-Length": None, "Connection": "close"}
+            rest = half
+        return self.reply(206 if start else 200, rest, headers, half if word in ("cut", "untagged") else rest)
+
+    def reply(self, status, body, headers, sent=None):
+        self.send_response(status)
+        for key, value in {"Content-Length": str(len(body)), **headers}.items():
+            if value is not None:
+                self.send_header(key, value)
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        self.write(body if sent is None else sent)
+        if sent is not None and len(sent) < len(body):
+            self.server.stopped.wait(self.server.stall)
+            self.close_connection = True
+
+    def write(self, body):
+        """Send a body, in small pieces with pauses between them if the server is slow."""
+        step = 1 << 15 if self.server.slow else len(body)
+        for start in range(0, len(body), step or 1):
+            self.wfile.write(body[start : start + step])
+            self.server.stopped.wait(self.server.slow)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A server on this machine; pauses between attempts take no time."""
+    for name in (
+        "HYPERINIT_OFFLINE",
+        "HYPERINIT_PROGRESS",
+        "HTTP_PROXY",
+        "http_proxy",
+        "ALL_PROXY",
+        "NO_PROXY",
+        "no_proxy",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(attempts, "WAITS", (0.0, 0.0))
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.stopped.set()
+        server.shutdown()
+        thread.join()

@@ -26,16 +26,31 @@ MAY_IMPORT = {  # package -> packages of ours that it may import
 }
 LAYERS = [  # modules of hyperinit; each may import its own layer and those above it in this list
     {"errors", "files", "factories", "checking"},
-    {"layout", "nets", "table4", "reference", "chunked", "autoencoder", "samplers", "hub"},
+    {"attempts", "download", "cache", "address"},
+    {"registry", "huggingface"},
+    {
+        "specs",
+        "layout",
+        "nets",
+        "table4",
+        "reference",
+        "chunked",
+        "stacked",
+        "autoencoder",
+        "samplers",
+        "hub",
+        "evaluating",
+    },
     {"card"},
     {"artifact"},
     {"representation"},
     {"views"},
     {"writing"},
-    {"resizing", "matching", "filling", "planning", "fitting", "ensemble"},
+    {"resizing", "matching", "filling", "planning", "fitting", "ensemble", "calibrating", "selecting"},
     {"api"},
     {"__init__"},
     {"commands"},
+    {"hub_commands"},
     {"cli", "__main__"},
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}

@@ -38,6 +38,7 @@ class Neighbourhood:
 
     space: ClassVar[str] = "latent"
     least: ClassVar[int] = 5  # anchors: a simplex of the embedding has four corners
+    chaotic: ClassVar[bool] = True  # a rounding error in the anchors gives another map
 
     def __init__(self, options: SamplerOptions) -> None:
         pass

@@ -2,7 +2,8 @@
 
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.nn.utils import parametrizations, prune
 
 from hyperinit.nets import cnn
 
@@ -59,6 +60,27 @@ class Recurrent(nn.Module):
         return self.head(self.rnn(x.squeeze(1))[0][:, -1])
 
 
+class Everything(nn.Module):
+    """Many kinds of layers in one network."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 8, 5),
+            nn.Conv2d(8, 8, 3, groups=2),
+            nn.Conv2d(8, 8, 3, groups=8, dilation=2, bias=False),
+            nn.ConvTranspose2d(8, 6, 2),
+            nn.AdaptiveAvgPool2d(4),
+        )
+        self.volume, self.line, self.places = nn.Conv3d(1, 2, 1), nn.Conv1d(6, 6, 3), nn.Embedding(14, 6)
+        self.attention, self.head = nn.MultiheadAttention(6, 2, batch_first=True), nn.Linear(6, 10, bias=False)
+
+    def forward(self, x):
+        x = self.volume(self.features(x)[:, None]).sum(1)
+        x = self.line(x.flatten(2)).mT + self.places.weight
+        return self.head(self.attention(x, x, x)[0].mean(1))
+
+
 def on(part, name, **options):
     """Parametrise one part of the CNN."""
     net = cnn()
@@ -91,8 +113,28 @@ def compiled(*, called):
     return net
 
 
-def part_compiled():
-    return nn.Sequential(torch.compile(cnn(), backend="eager"), nn.Linear(10, 10))
+def compiled_in_place():
+    net = cnn()
+    net.compile(backend="eager")
+    net(IMAGES)
+    return net
+
+
+def parts_wrapped():
+    first, second, third = cnn()[:3], cnn()[3:6], cnn()[6:]
+    return nn.Sequential(torch.compile(first, backend="eager"), nn.DataParallel(second), checkpoint_wrapper(third))
+
+
+def pruned():
+    net = cnn()
+    prune.l1_unstructured(net[3], "weight", 0.5)
+    return net
+
+
+def overlapping():
+    net = nn.Sequential(nn.Linear(36, 20), nn.Linear(20, 36))
+    net[1].weight = nn.Parameter(net[0].weight.detach().T)
+    return net
 
 
 def lazy():
@@ -139,17 +181,22 @@ CASES = {  # title: how it is made, an input
         torch.zeros(2, 1, 8, 8, 8),
     ),
     "recurrent layers": (Recurrent, IMAGES),
+    "many kinds in one": (Everything, IMAGES),
+    "`channels_last`": (lambda: cnn().to(memory_format=torch.channels_last), IMAGES),
     "`torch.compile`, before its first call": (lambda: compiled(called=False), IMAGES),
     "`torch.compile`, after it": (lambda: compiled(called=True), IMAGES),
-    "a compiled part": (part_compiled, IMAGES),
+    "`model.compile()`": (compiled_in_place, IMAGES),
+    "parts that are compiled, data parallel, checkpointed": (parts_wrapped, IMAGES),
     "`nn.DataParallel`": (lambda: nn.DataParallel(cnn()), IMAGES),
     "`parametrizations.weight_norm`": (lambda: on(0, "weight_norm"), IMAGES),
     "`parametrizations.spectral_norm`": (lambda: on(0, "spectral_norm"), IMAGES),
     "`parametrizations.orthogonal`": (lambda: on(9, "orthogonal"), IMAGES),
     "hooks of `torch.nn.utils.weight_norm`": (lambda: old("weight_norm"), IMAGES),
     "hooks of `torch.nn.utils.spectral_norm`": (lambda: old("spectral_norm"), IMAGES),
+    "hooks of `torch.nn.utils.prune`": (pruned, IMAGES),
     "lazy modules": (lazy, IMAGES),
     "meta device": (lambda: meta(empty=False), None),
     "meta device, after `to_empty`": (lambda: meta(empty=True), IMAGES),
     "expanded parameters": (expanded, IMAGES),
+    "tied by memory, not by parameter": (overlapping, torch.zeros(2, 36)),
 }

@@ -10,6 +10,7 @@ import hyperinit
 from hyperinit.errors import ArgumentError, UnknownNameError
 from hyperinit.nets import cnn
 from hyperinit.representation import HyperRepresentation
+from hyperinit.samplers import METHODS
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1])
@@ -40,7 +41,7 @@ def test_wrong_types_are_told_apart(artifact):
     for call, message in [
         (lambda: hyperinit.init_("net", artifact), "model must be a module, got str"),
         (lambda: hyperinit.plan(None, artifact), "model must be a module, got NoneType"),
-        (lambda: hyperinit.init_(net, None), "source must be a name or a path, got None"),
+        (lambda: hyperinit.init_(net, None), "source must be a name, a path or a HyperRepresentation, got None"),
         (lambda: hyperinit.init_(net, artifact, strength="0.5"), r"strength must be in \[0, 1\], got '0.5'"),
         (lambda: hyperinit.init_(net, artifact, generator=5), "generator must be a torch.Generator or None, got int"),
         (lambda: hyperinit.ensemble(2, artifact, model=net), "model must make a member when called"),
@@ -57,6 +58,18 @@ def test_a_bad_strength_does_not_move_the_generator(artifact):
     with pytest.raises(ArgumentError, match="strength"):
         hyperinit.init_(cnn(), artifact, strength=9, generator=generator)
     assert torch.equal(generator.get_state(), before)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if not name.startswith("neigh")])
+def test_the_callers_default_device_changes_nothing(tiny, artifact, method):
+    """The meta device stands for a GPU: whatever is made there by mistake does not mix with what is on the CPU."""
+    expected, model = cnn(channels=3), cnn(channels=3)
+    choice = {"method": method, "strength": 0.5, "min_share": 0}
+    hyperinit.init_(expected, artifact, generator=torch.Generator().manual_seed(0), **choice)
+    with torch.device("meta"):
+        hyperinit.init_(model, artifact, generator=torch.Generator().manual_seed(0), **choice)
+    for got, wanted in zip(model.parameters(), expected.parameters(), strict=True):  # torch may take another kernel
+        torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5)
 
 
 def test_an_ensemble_of_the_own_network_takes_the_strength(artifact):

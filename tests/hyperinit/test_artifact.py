@@ -229,7 +229,7 @@ def test_unknown_and_bad_values_are_refused(forge, field, key, value, message):
     ("architecture", "message"),
     [
         ([["linear", {"in_features": 2464, "out_features": 1}]], "the architecture does not have the layout beside it"),
-        ([["tanh", {}]], "a zoo's network must hold conv and linear layers only, found none"),
+        ([["tanh", {}]], "a zoo's network must hold conv, linear and norm layers only, found none"),
         ([["exec", {}]], r"not a network description: a step must be one of .*, got \['exec', {}\]"),
         ([["tanh", []]], "not a network description: a step must be one of"),
         ("cnn", "not a network description"),

@@ -54,7 +54,9 @@ def test_rows_that_are_no_method_are_explained(card):
 
 
 def test_a_card_without_figures_still_prints(card):
-    assert "method" in str(dataclasses.replace(card, measured={}, zoo={}, preprocessing={}))
+    text = str(dataclasses.replace(card, measured={}, zoo={}, preprocessing={}))
+    assert text.startswith("source       tiny")
+    assert text.endswith("recommended  kde30; strength 1 for this task, 0.5 for another")
 
 
 @pytest.mark.parametrize(

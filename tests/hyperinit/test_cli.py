@@ -100,7 +100,7 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"hyperinit {hyperinit.__version__}\n"
 
 
-@pytest.mark.parametrize("name", ["sources", "methods", "info", "plan", "sample"])
+@pytest.mark.parametrize("name", ["sources", "methods", "info", "plan", "sample", "pull", "cache", "registry"])
 def test_each_command_teaches_by_example(name, capsys):
     assert run(name, "--help") == 0
     out = capsys.readouterr().out

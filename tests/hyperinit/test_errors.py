@@ -14,6 +14,7 @@ BUILT_IN = {
     "PlanError": ValueError,
     "ZooError": ValueError,
     "DataError": ValueError,
+    "DownloadError": OSError,
     "MissingExtraError": ImportError,
 }
 

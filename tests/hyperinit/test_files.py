@@ -1,6 +1,6 @@
 import pytest
 
-from hyperinit.files import replacing
+from hyperinit.files import digest, replacing
 
 
 def test_the_file_appears_whole_and_readable(tmp_path):
@@ -16,3 +16,9 @@ def test_an_error_leaves_the_old_file_and_no_other(tmp_path):
     with pytest.raises(ZeroDivisionError), replacing(tmp_path / "a.txt") as temporary:
         temporary.write_text(f"half {1 / 0}")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.txt", "old")]
+
+
+def test_digests_are_those_of_the_command_line(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert digest(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert digest(str(tmp_path / "a"), "md5") == "900150983cd24fb0d6963f7d28e17f72"

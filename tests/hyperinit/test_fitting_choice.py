@@ -78,6 +78,11 @@ def test_a_pattern_that_matches_nothing_is_told_the_nearest(layout, what):
         make_plan(cnn(), layout, **{what: ["0.*", "11.weigth"]})
 
 
+def test_a_pattern_is_a_string(layout):
+    with pytest.raises(ArgumentError, match="exclude must be a pattern or several, got 3 among them"):
+        make_plan(cnn(), layout, exclude=["0.*", 3])
+
+
 @pytest.mark.parametrize("choice", [{"exclude": "*"}, {"include": "0.*", "exclude": "0.*"}, {"skip_frozen": True}])
 def test_nothing_to_write_is_refused(layout, choice):
     module = cnn().requires_grad_(False)

@@ -188,20 +188,33 @@ def test_other_modules_get_no_groups():
     assert Layout.of(nn.Linear(2, 1)).tensors[0].name == "weight"
 
 
+def test_groups_from_elsewhere_replace_those_of_the_chain(layout):
+    other = layout.with_groups({"9.weight": ("a", None), "9.bias": ("a",), "11.weight": (None, "a")})
+    assert other.group_sizes == {"a": 20}
+    assert other.with_groups({t.name: t.groups for t in layout.tensors}) == layout
+
+
+@pytest.mark.parametrize("groups", [{"9.bias": ("a", None)}, {"8.bias": ("a",)}])
+def test_groups_of_other_tensors_are_refused(layout, groups):
+    [name] = groups
+    with pytest.raises(LayoutError, match=rf"^groups must give one entry for each axis .*, got \[.{name} with groups"):
+        layout.with_groups(groups)
+
+
 # What is refused
 
 
 @pytest.mark.parametrize(
     ("module", "got"),
     [
-        (nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), "also found 1.weight, 1.bias"),
+        (nn.Sequential(nn.Linear(2, 2), nn.ConvTranspose1d(2, 2, 1)), "also found 1.weight, 1.bias"),
         (nn.Sequential(nn.Linear(2, 2), nn.PReLU()), "also found 1.weight"),
         (nn.Sequential(nn.ReLU()), "found none"),
     ],
-    ids=["norm", "prelu", "nothing"],
+    ids=["transposed", "prelu", "nothing"],
 )
 def test_other_networks_are_refused(module, got):
-    with pytest.raises(LayoutError, match=f"^a zoo's network must hold conv and linear layers only, {got}$"):
+    with pytest.raises(LayoutError, match=f"^a zoo's network must hold conv, linear and norm layers only, {got}$"):
         Layout.of(module)
 
 
@@ -242,8 +255,6 @@ def with_tensor(**fields):
         (with_tensor(shape="23"), "a tensor must be an object with a list shape"),
         (with_tensor(shape=[], groups=[]), "tensor 'a' must have 1 to 8 positive sizes"),
         (with_tensor(groups=[None]), r"tensor 'a' must have a group or null for each axis, got \(None,\)"),
-        (with_tensor(groups=["0", "0"]), "tensor 'a' must have axes .* a length of 3 for '0' of 2 neurons"),
-        (with_tensor(groups=["1", None]), "tensor 'a' must have axes .* a length of 2 for '1' of no neurons"),
         (
             {"layers": with_tensor()["layers"] * 2},
             "the layers and the tensors of a layout must have names of their own",

@@ -14,6 +14,7 @@ import torch
 
 import hyperinit
 from hyperinit.errors import HyperinitError
+from hyperinit.fitting import apply_
 from hyperinit.views import plain, unwrapped
 
 SPEC = importlib.util.spec_from_file_location("module_cases", Path(__file__).with_name("module_cases.py"))
@@ -34,7 +35,11 @@ def _quiet():
 
 
 def parameters(model):
-    return dict(plain(unwrapped(model)).named_parameters())
+    return {name: value.detach().clone() for name, value in plain(unwrapped(model)).named_parameters()}
+
+
+def gen():
+    return torch.Generator().manual_seed(0)
 
 
 @pytest.mark.parametrize("title", cases.CASES)
@@ -50,33 +55,55 @@ def test_a_module_is_what_it_was_but_for_its_weights(title):
     except HyperinitError as error:
         FOUND[title] = f"refused: {error}"
         return
-    before = {name: value.detach().clone() for name, value in parameters(model).items()}
-    facts = [(id(value), value.dtype, value.device, value.requires_grad) for value in raw.values()]
+    facts = [fact(value) for value in raw.values()]
+    with torch.no_grad():
+        for value in set(raw.values()):  # so that no default draw is what was there before
+            value.add_(torch.rand(value.shape) / 2 + 0.25)
+    before = parameters(model)
     try:
-        hyperinit.init_(model, "digits", min_share=0, generator=torch.Generator().manual_seed(0))
+        hyperinit.init_(model, "digits", min_share=0, generator=gen())
     except HyperinitError as error:
         FOUND[title] = f"refused: {error}"
         assert all(torch.equal(value, before[name]) for name, value in parameters(model).items())
         return
     after = dict(model.named_parameters(remove_duplicate=False))
-    assert [(id(value), value.dtype, value.device, value.requires_grad) for value in after.values()] == facts
-    for row in plan.rows:
-        same = torch.equal(parameters(model)[row.name], before[row.name])
-        assert same == (row.origin == "untouched") or (row.rest == "default draw" and not row.overlap), row.name
+    assert [fact(value) for value in after.values()] == facts
     if "to_empty" not in title:
         assert all(torch.equal(value, buffers[name]) for name, value in model.named_buffers())
     assert model(inputs).isfinite().all()
-    FOUND[title] = summary(plan)
+    found = observed(model, plan, before)
+    assert found == {row.name: planned(row) for row in plan.rows}
+    FOUND[title] = summary(found)
 
 
-def summary(plan):
-    parts = Counter()
-    for row in plan.rows:
-        parts["decoded"] += row.overlap
-        parts["zero"] += row.zeros
-        parts["untouched" if row.rest == "kept" else "filled"] += row.size - row.overlap - row.zeros
-    text = ", ".join(f"{way} {parts[way] / plan.size:.0%}" for way in WAYS if parts[way])
-    others = [f"{row.name} {row.origin}" for row in plan.rows if row.origin in ("filled", "untouched")]
+def fact(value):
+    return id(value), value.data_ptr(), value.stride(), value.dtype, value.device, value.requires_grad
+
+
+def observed(model, plan, before):
+    """Count what happens to the weights of each parameter when two opposite weight vectors are written."""
+    weights = hyperinit.load("digits").sample(generator=gen())[0]
+    one, other = (parameters(apply_(model, plan, vector, generator=gen())) for vector in (weights, -weights))
+    found = {}
+    for name, value in one.items():
+        rest = value == other[name]
+        beside = value[rest]
+        decoded = int((~rest).sum())
+        zero = int((beside == 0).sum()) if decoded else 0
+        way = "untouched" if torch.equal(beside, before[name][rest]) else "filled"
+        found[name] = +Counter({"decoded": decoded, "zero": zero, way: len(beside) - zero})
+    return found
+
+
+def planned(row):
+    way = "untouched" if row.rest == "kept" else "filled"
+    return +Counter({"decoded": row.overlap, "zero": row.zeros, way: row.size - row.overlap - row.zeros})
+
+
+def summary(found):
+    total = sum(found.values(), Counter())
+    text = ", ".join(f"{way} {total[way] / total.total():.0%}" for way in WAYS if total[way])
+    others = [f"{name} {way}" for name, ways in found.items() for way in WAYS[2:] if ways.keys() == {way}]
     return f"{text}" + (f" ({', '.join(others)})" if others else "")
 
 

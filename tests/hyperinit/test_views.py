@@ -3,10 +3,11 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations, parametrize
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from hyperinit.errors import PlanError
-from hyperinit.views import effective, parametrised, plain, unwrapped
+from hyperinit.views import effective, parametrised, parts, plain, unwrapped
 
 
 def state(module):
@@ -29,6 +30,29 @@ def same(one, other):
 def test_the_network_is_found_inside(wrap):
     net = nn.Sequential(nn.Linear(2, 2))
     assert unwrapped(wrap(net)) is net
+
+
+def test_wrapped_parts_keep_their_plain_names_and_tensors():
+    inner = nn.Sequential(parametrizations.weight_norm(nn.Linear(2, 2)), nn.Linear(2, 2))
+    net = nn.Sequential(nn.DataParallel(checkpoint_wrapper(inner)), torch.compile(inner[1], backend="eager"))
+    view = plain(net)
+    assert [name for name, _ in view.named_parameters()] == ["0.0.weight", "0.0.bias", "0.1.weight", "0.1.bias"]
+    assert view[0][1].weight is inner[1].weight
+    assert view[1] is view[0][1]
+    assert parametrised(net) == {"0.0.weight": (inner[0], "weight")}
+    assert [name for name, part in parts(net) if isinstance(part, nn.Linear)] == ["0.0", "0.1"]
+    assert isinstance(net[0], nn.DataParallel), "the module itself is as it was"
+
+
+def test_pruned_weights_are_refused_with_the_way_out():
+    net = nn.Sequential(nn.ReLU(), nn.Linear(2, 2))
+    prune.l1_unstructured(net[1], "weight", 0.5)
+    with pytest.raises(
+        PlanError, match=r"^1 computes its weight anew .* before pruning, or make it permanent with pru"
+    ):
+        plain(net)
+    prune.remove(net[1], "weight")
+    assert plain(net) is net
 
 
 def test_a_network_with_a_part_called_module_is_no_wrapper():

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from hyperinit import writing
+import hyperinit
 from hyperinit.errors import PlanError
+from hyperinit.nets import cnn
 from hyperinit.writing import check_writable, write
 
 
@@ -39,29 +40,71 @@ def test_values_arrive_and_the_rest_stays(net):
     assert [id(value) for value in net.parameters()] == ids
 
 
-@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
-@pytest.mark.parametrize("at", [0, 1, 2, 3])
-def test_an_exception_before_any_parameter_leaves_all_as_they_were(net, monkeypatch, error, at):
-    before, count, piece = state(net), iter(range(10)), writing.piece
+def breaking(monkeypatch, at, error):
+    """Let one copy, the `at`-th, fail halfway."""
+    copy, count = torch.Tensor.copy_, iter(range(1000))
 
-    def failing(value, parameter):
+    def failing(tensor, value):
+        copy(tensor, value)
         if next(count) == at:
+            tensor.view(-1)[:1].fill_(torch.nan)
             raise error
-        return piece(value, parameter)
+        return tensor
 
-    def failing_through(*arguments):
-        failing(None, torch.empty(()))
-        return through(*arguments)
+    monkeypatch.setattr(torch.Tensor, "copy_", failing)
+    return count
 
-    through = writing._write_through
-    monkeypatch.setattr(writing, "piece", failing)
-    monkeypatch.setattr(writing, "_write_through", failing_through)
-    with pytest.raises(error):
-        write(net, VALUES)
+
+ERRORS = [MemoryError, KeyboardInterrupt, torch.OutOfMemoryError]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("at", range(5))  # three parameters, and the two that weight norm computes with
+def test_an_exception_in_any_copy_leaves_all_as_they_were(net, monkeypatch, error, at):
+    before, places = state(net), [value.data_ptr() for value in net.parameters()]
+    with monkeypatch.context() as patch:
+        breaking(patch, at, error)
+        with pytest.raises(error):
+            write(net, VALUES)
     assert same(state(net), before)
-    monkeypatch.undo()
-    write(net, VALUES)
+    assert [value.data_ptr() for value in net.parameters()] == places
+    with monkeypatch.context() as patch:
+        count = breaking(patch, -1, error)
+        write(net, VALUES)
+    assert next(count) == 5
     assert torch.equal(net[0].weight, torch.ones(3, 2))
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("at", range(10))
+def test_init_is_all_or_nothing_at_each_parameter(artifact, monkeypatch, error, at):
+    model = cnn()
+    before = state(model)
+    hyperinit.load(artifact)  # which copies too
+    with monkeypatch.context() as patch:
+        breaking(patch, at, error)
+        with pytest.raises(error):
+            hyperinit.init_(model, artifact)
+    assert same(state(model), before)
+    assert not same(state(hyperinit.init_(model, artifact)), before)
+
+
+def test_memory_that_others_share_is_written_in_place(net):
+    net.share_memory()
+    places = {name: value.data_ptr() for name, value in net.named_parameters()}
+    write(net, VALUES)
+    assert {name: value.data_ptr() for name, value in net.named_parameters()} == places
+    assert all(value.is_shared() for value in net.parameters())
+    torch.testing.assert_close(net[1].weight, torch.eye(3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_weight_norm_holds_what_its_dtype_can(dtype):
+    net = parametrizations.weight_norm(nn.Linear(7, 5)).to(dtype)
+    value = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)).to(dtype)
+    write(net, {"weight": value})
+    torch.testing.assert_close(net.weight, value, rtol=0.03, atol=0.01 if dtype.itemsize < 4 else 1e-6)
+    assert {parameter.dtype for parameter in net.parameters()} == {dtype}
 
 
 @pytest.mark.parametrize(
@@ -106,12 +149,21 @@ def test_a_parameter_that_is_reused_is_written_once():
     assert torch.equal(net[2].weight, torch.eye(2))
 
 
+FLAT = torch.zeros(12)
+VIEWS = {"a": nn.Parameter(FLAT[:6].view(2, 3)), "b": nn.Parameter(FLAT[:6].view(2, 3).T)}
+
+
+def test_neighbours_in_one_buffer_are_fine():
+    check_writable({"a": VIEWS["a"], "b": nn.Parameter(FLAT[6:])})
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
         ({"w": nn.Parameter(torch.empty(2, device="meta"))}, r"must be materialised, .*: w\..*to_empty"),
         ({"w": nn.UninitializedParameter()}, r"must be materialised, .*: w\. Run one batch"),
         ({"w": nn.Parameter(torch.zeros(1).expand(3))}, r"memory of its own, got expanded ones: w; clone them"),
+        (VIEWS, r"must not lie in each other's memory, got b in a. Tie them by using one nn.Parameter in both places"),
         ({"w": nn.Parameter(torch.zeros(1, dtype=torch.long), requires_grad=False)}, r"got 1 parameters and none$"),
     ],
 )

@@ -9,9 +9,10 @@ from torch.func import functional_call
 
 from hyperinit.errors import ArgumentError
 from hyperinit.layout import Layout
-from hyperinit.nets import cnn
+from hyperinit.nets import ResNet, cnn
 from hyperinit_training.align import align, match
 from hyperinit_training.augment import PermutationAugmentation
+from hyperinit_training.symmetry import permutation_groups
 
 SIZE = 2464
 
@@ -205,6 +206,61 @@ def test_a_zoo_without_groups_comes_back_as_it_is():
     assert torch.equal(aligned, weights)
     assert aligned.data_ptr() != weights.data_ptr(), "a new tensor, as always"
     assert match(weights[0], weights[1], layout, gen()) == {}
+
+
+@pytest.fixture(scope="module")
+def residual():
+    net = ResNet(width=4, blocks=1)
+    return Layout.of(net).with_groups(permutation_groups(net, torch.ones(2, 3, 8, 8)).groups)
+
+
+def test_residual_networks_with_norms_align_back_exactly(residual):
+    weights = torch.randn(residual.size, generator=gen(6))
+    copies = permuted(weights.expand(10, -1), residual)
+    assert len(copies.unique(dim=0)) == 10
+    aligned = align(copies, residual, generator=gen(), reference=weights, rounds=1)
+    assert torch.equal(aligned, weights.expand(10, -1))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("conv.weight", (4, 3, 3, 3)),
+        ("norm.running_mean", (4,)),
+        ("blocks.0.conv2.weight", (4, 1, 3, 3)),
+        ("blocks.1.conv1.weight", (1, 4, 3, 3)),
+    ],
+)
+def test_every_tensor_of_a_shared_group_counts(residual, name, shape):
+    """All others are zero, so this one alone decides: as output, as statistic, in a later block, as input."""
+    reference = torch.zeros(residual.size)
+    residual.unflatten(reference)[name].copy_(torch.randn(shape, generator=gen(7)))
+    order = torch.tensor([2, 0, 3, 1])
+    found = match(reference[residual.permutation_index({"conv": order})], reference, residual, gen())
+    assert torch.equal(found["conv"], order.argsort())
+
+
+def looped():
+    """One group that moves both axes of the middle weight."""
+    layout = Layout.of(nn.Sequential(nn.Linear(1, 4), nn.Linear(4, 4), nn.Linear(4, 1)))
+    groups = {"0.weight": ("a", None), "0.bias": ("a",), "1.weight": ("a", "a"), "1.bias": ("a",)}
+    return layout.with_groups(groups | {"2.weight": (None, "a")})
+
+
+def test_a_group_on_two_axes_of_a_tensor_aligns_back():
+    layout, weights = looped(), torch.randn(looped().size, generator=gen(8))
+    copies = permuted((weights + 0.02 * torch.randn(24, layout.size, generator=gen(9))), layout)
+    aligned = align(copies, layout, generator=gen(), reference=weights, rounds=1)
+    assert (aligned - weights).abs().max() < 0.1
+
+
+def test_steps_of_a_group_on_two_axes_never_lead_away():
+    """Its similarity is a first-order guess; a step that it recommends and that does not gain is not taken."""
+    layout = looped()
+    weights, reference = torch.randn(2, 200, layout.size, generator=gen(10))
+    for row, target in zip(weights, reference, strict=True):
+        matched = row[layout.permutation_index(match(row, target, layout, gen()))]
+        assert (matched - target).norm() <= (row - target).norm()
 
 
 def test_neurons_without_weights_end_the_search():

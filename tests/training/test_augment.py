@@ -6,9 +6,10 @@ from torch import nn
 from torch.func import functional_call
 
 from hyperinit.errors import ArgumentError, LayoutError
-from hyperinit.layout import LayerSpec, Layout, TensorSpec
-from hyperinit.nets import cnn
+from hyperinit.layout import Layout
+from hyperinit.nets import ResNet, cnn
 from hyperinit_training.augment import PermutationAugmentation, erase, neuron_positions, permute
+from hyperinit_training.symmetry import permutation_groups, sign_groups
 
 SIZE = 2464
 
@@ -60,7 +61,7 @@ def test_a_view_is_what_indexing_row_by_row_gives(views):
 
 def test_permute_agrees_with_the_layout(layout):
     weights, positions = zoo(3), neuron_positions(layout)
-    orders = {name: torch.rand(3, len(where), generator=gen(2)).argsort(1) for name, where in positions.items()}
+    orders = {name: torch.rand(3, len(where[0]), generator=gen(2)).argsort(1) for name, where in positions.items()}
     expected = [row[layout.permutation_index({n: o[i] for n, o in orders.items()})] for i, row in enumerate(weights)]
     permuted = weights
     for name, where in positions.items():
@@ -114,6 +115,84 @@ def test_a_network_without_groups_gives_itself():
     assert torch.equal(PermutationAugmentation(layout, 3, gen())(weights, gen()), weights)
 
 
+class Loop(nn.Module):
+    """A residual block of one layer: its group moves rows and columns of the layer's weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.into, self.inner, self.out = nn.Linear(3, 5), nn.Linear(5, 5), nn.Linear(5, 2)
+
+    def forward(self, x):
+        x = self.into(x).tanh()
+        return self.out(x + self.inner(x))
+
+
+def shared_groups(net, example):
+    layout = Layout.of(net).with_groups(permutation_groups(net, example).groups)
+    weights = torch.rand(6, layout.size, generator=gen(3)) - 0.4
+    for name, part in layout.unflatten(weights).items():
+        if name.endswith("running_var"):
+            part.abs_()
+    return layout, weights
+
+
+def assert_same_function(net, layout, views, weights, example):
+    inputs = torch.randn(example.shape, generator=gen(4))
+    for view, row in zip(views, weights, strict=True):
+        expected, got = (functional_call(net, layout.unflatten(w), inputs) for w in (row, view))
+        torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("make", "example"), [(lambda: ResNet(width=4, blocks=1), torch.ones(2, 3, 8, 8)), (Loop, torch.ones(2, 3))]
+)
+def test_views_of_networks_with_shared_groups_compute_the_same(make, example):
+    net = make().eval()
+    layout, weights = shared_groups(net, example)
+    view = PermutationAugmentation(layout, 10, gen())(weights, gen(1))
+    assert (view != weights).any(1).sum() > 3
+    assert_same_function(net, layout, view, weights, example)
+
+
+def test_a_group_on_two_axes_of_a_tensor_is_permuted_as_the_layout_does():
+    layout, weights = shared_groups(Loop(), torch.ones(2, 3))
+    [(group, positions)] = neuron_positions(layout).items()
+    assert [tuple(where.shape) for where in positions] == [(5, 3 + 1 + 5 + 1 + 2), (5, 5)]
+    orders = torch.rand(6, 5, generator=gen(2)).argsort(1)
+    expected = [row[layout.permutation_index({group: order})] for row, order in zip(weights, orders, strict=True)]
+    assert torch.equal(permute(weights, positions, orders), torch.stack(expected))
+
+
+@pytest.mark.parametrize("net", [Loop(), cnn()], ids=["two axes", "chain"])
+def test_flipped_signs_keep_the_function(net):
+    example = torch.ones(2, 3) if isinstance(net, Loop) else torch.ones(2, 1, 28, 28)
+    layout, weights = shared_groups(net, example)
+    signs = sign_groups(net, example).groups
+    flipped = PermutationAugmentation(layout, 40, gen(), signs=signs)
+    view = flipped(weights, gen(1))
+    plain = PermutationAugmentation(layout, 40, gen())(weights, gen(1))
+    assert torch.equal(view.abs(), plain.abs()), "the permutations are those without signs"
+    assert ((view != plain).any(1)).sum() >= 5
+    assert_same_function(net, layout, view, weights, example)
+
+
+def test_signs_are_those_of_neurons_and_even_in_number(layout):
+    signs = sign_groups(cnn(), torch.ones(2, 1, 28, 28)).groups
+    drawn = PermutationAugmentation(layout, 2000, gen(), signs=signs).signs
+    tensors = layout.unflatten(drawn)
+    neurons = tensors["9.bias"]
+    assert drawn.dtype == torch.int8
+    assert neurons.float().mean(0).abs().max() < 0.1
+    assert torch.equal(tensors["11.weight"], neurons[:, None].expand(2000, 10, 20))
+    assert torch.equal(tensors["9.weight"][:, :, 0], neurons * tensors["6.bias"][:, :1])
+    assert (tensors["3.weight"] == 1).all(), "max pooling follows"
+
+
+def test_signs_must_fit_the_layout(layout):
+    with pytest.raises(LayoutError, match="groups must give one entry for each axis"):
+        PermutationAugmentation(layout, 2, gen(), signs={"12.weight": ("a", None)})
+
+
 def blocks(mask):
     """Start and length of the only run of True in each row, as lists; fails if there are several runs."""
     starts, lengths = mask.float().argmax(1), mask.sum(1)
@@ -164,9 +243,3 @@ def test_permutation_refuses(layout, views):
         PermutationAugmentation(layout, 0, gen())
     with pytest.raises(ArgumentError, match=r"weights must have shape \(B, 2464\), got \(2464,\)"):
         views(torch.zeros(SIZE), gen())
-
-
-def test_a_group_on_two_axes_of_a_tensor_is_refused():
-    layout = Layout((LayerSpec("a", "linear", (TensorSpec("a.weight", (2, 2), ("a", "a")),)),))
-    with pytest.raises(LayoutError, match=r"must move one axis of a tensor, got a on two axes of a\.weight"):
-        neuron_positions(layout)

@@ -11,6 +11,8 @@ Source: Ainsworth et al. 2022, "Git Re-Basin", arXiv:2209.04836, section 3.2 (we
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
@@ -19,6 +21,7 @@ from hyperinit.errors import ArgumentError
 from hyperinit.layout import Layout
 from hyperinit_training.augment import neuron_positions, permute
 
+Positions = Mapping[str, Sequence[Tensor]]  # per permutation group, see `neuron_positions`
 TOLERANCE = 1e-9  # a change of order must gain this share of the largest similarity, so that ties cannot cycle
 
 
@@ -116,24 +119,28 @@ def align(  # noqa: PLR0913 - what to align, how long, to what, and in which uni
     return aligned
 
 
-def _match(
-    weights: Tensor, reference: Tensor, positions: dict[str, Tensor], generator: torch.Generator
-) -> dict[str, Tensor]:
+def _match(weights: Tensor, reference: Tensor, positions: Positions, generator: torch.Generator) -> dict[str, Tensor]:
     """Match many networks (N, D) to one reference (D,) at once; returns an order (N, n) per group.
 
     All networks visit the groups in the same random order, so each gets what it would get alone.
     """
     current, reference = weights.double(), reference.double()
-    orders = {group: torch.arange(len(where)).repeat(len(weights), 1) for group, where in positions.items()}
+    orders = {group: torch.arange(len(where[0])).repeat(len(weights), 1) for group, where in positions.items()}
     names = list(positions)
     active = torch.arange(len(weights))  # networks that the last sweep changed
     while len(active) and names:
         part, changed = current[active], torch.zeros(len(active), dtype=torch.bool)
         for number in torch.randperm(len(names), generator=generator).tolist():
             where, order = positions[names[number]], orders[names[number]]
-            similarity = torch.einsum("ik,njk->nij", reference[where], part[:, where])
+            similar = [torch.einsum("ik,njk->nij", reference[table], part[:, table]) for table in where]
+            similarity = torch.stack(similar).sum(0)
             steps, better = _assign(similarity)
-            part = permute(part, where, steps)
+            moved = permute(part, where, steps)
+            if len(where) > 1:  # the similarity holds one of a tensor's two axes still: see what both together gain
+                better &= (moved - part) @ reference > TOLERANCE * similarity.abs().amax((1, 2))
+                moved = torch.where(better[:, None], moved, part)
+                steps = torch.where(better[:, None], steps, torch.arange(steps.shape[1]))
+            part = moved
             order[active] = order[active].gather(1, steps)
             changed |= better
         current[active] = part
@@ -158,19 +165,19 @@ def _assign(similarity: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(better[:, None], steps, torch.arange(steps.shape[1])), better
 
 
-def _typical(weights: Tensor, positions: dict[str, Tensor]) -> Tensor:
+def _typical(weights: Tensor, positions: Positions) -> Tensor:
     """Pick the network (D,) whose sorted neuron norms are nearest the zoo's mean of them.
 
     The choice does not depend on the order of any network's neurons.
     """
-    norms = [weights[:, where].norm(dim=2).sort(dim=1).values for where in positions.values()]
+    norms = [weights[:, where[0]].norm(dim=2).sort(dim=1).values for where in positions.values()]
     if not norms:
         return weights[0]
     signature = torch.cat(norms, dim=1)
     return weights[(signature - signature.mean(0)).norm(dim=1).argmin()]
 
 
-def _unit(scale: Tensor | None, layout: Layout, positions: dict[str, Tensor]) -> Tensor:
+def _unit(scale: Tensor | None, layout: Layout, positions: Positions) -> Tensor:
     """Return the checked scale, (D,), or ones."""
     if scale is None:
         return torch.ones(layout.size)
@@ -179,7 +186,7 @@ def _unit(scale: Tensor | None, layout: Layout, positions: dict[str, Tensor]) ->
         raise ArgumentError(f"scale must be > 0 everywhere, got a minimum of {scale.min():.3g}")
     for group, where in positions.items():
         # Otherwise a reordered network would have another length, and inner products would not rank distances.
-        if not (scale[where] == scale[where[:1]]).all():
+        if not all((scale[table] == scale[table[:1]]).all() for table in where):
             raise ArgumentError(f"scale must be the same for all neurons of a layer, got several in group {group}")
     return scale
 

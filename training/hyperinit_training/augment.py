@@ -1,4 +1,4 @@
-"""Augmentations of weight vectors: permuted neurons, which keep the function, and erased blocks, which do not.
+"""Augmentations of weight vectors: permuted or flipped neurons, which keep the function, and erased blocks.
 
 Letters: B networks in a batch, D weights per network, n neurons of a permutation group, K weights that move with
 one neuron (its incoming weights, its bias and the next layer's weights that read it).
@@ -6,62 +6,62 @@ one neuron (its incoming weights, its bias and the next layer's weights that rea
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor
 
-from hyperinit.errors import ArgumentError, LayoutError
+from hyperinit.errors import ArgumentError
 from hyperinit.layout import Layout
 
 CHUNK = 1024  # permutations that are built at once, so that building needs little more memory than the result
 
 
-def neuron_positions(layout: Layout) -> dict[str, Tensor]:
+def neuron_positions(layout: Layout) -> dict[str, tuple[Tensor, ...]]:
     """For each permutation group, where in the vector the weights of each of its neurons lie.
 
     Returns:
         Positions, int64 (n, K) per group: row i lists all that moves with neuron i, in the same order in every row.
-
-    Raises:
-        LayoutError: if a group moves two axes of one tensor; no network of a chain does that.
+        A group that moves two axes of one tensor, as that of a residual block of one layer does, has a second
+        table, for the second axes; what lies in both moves twice.
 
     >>> from torch import nn
     >>> neuron_positions(Layout.of(nn.Sequential(nn.Linear(1, 2), nn.Tanh(), nn.Linear(2, 1))))
-    {'0': tensor([[0, 2, 4],
-            [1, 3, 5]])}
+    {'0': (tensor([[0, 2, 4],
+            [1, 3, 5]]),)}
     """
     tensors = layout.unflatten(torch.arange(layout.size))
     positions = {}
     for group, neurons in layout.group_sizes.items():
+        tables: list[list[Tensor]] = []
         for spec in layout.tensors:
-            if spec.groups.count(group) > 1:
-                raise LayoutError(f"a group must move one axis of a tensor, got {group} on two axes of {spec.name}")
-        blocks = [
-            tensors[spec.name].movedim(axis, 0).reshape(neurons, -1)
-            for spec in layout.tensors
-            for axis, moved in enumerate(spec.groups)
-            if moved == group
-        ]
-        positions[group] = torch.cat(blocks, dim=1)
+            axes = [axis for axis, moved in enumerate(spec.groups) if moved == group]
+            for number, axis in enumerate(axes):
+                if number == len(tables):
+                    tables.append([])
+                tables[number].append(tensors[spec.name].movedim(axis, 0).reshape(neurons, -1))
+        positions[group] = tuple(torch.cat(table, dim=1) for table in tables)
     return positions
 
 
-def permute(weights: Tensor, positions: Tensor, orders: Tensor) -> Tensor:
+def permute(weights: Tensor, positions: Sequence[Tensor], orders: Tensor) -> Tensor:
     """Reorder the neurons of one group, every network in its own order.
 
     Args:
         weights: weight vectors, or anything of that length, (B, D).
-        positions: where the group's neurons lie, (n, K), from `neuron_positions`.
+        positions: where the group's neurons lie, each (n, K), from `neuron_positions`.
         orders: neuron i becomes what neuron `orders[b, i]` was, int64 (B, n).
 
     Returns:
         A new tensor (B, D).
 
-    >>> permute(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[0], [1]]), torch.tensor([[1, 0]]))
+    >>> permute(torch.tensor([[1.0, 2.0, 3.0]]), [torch.tensor([[0], [1]])], torch.tensor([[1, 0]]))
     tensor([[2., 1., 3.]])
     """
-    blocks = weights[:, positions]  # (B, n, K)
     permuted = weights.clone()
-    permuted[:, positions] = blocks.gather(1, orders[:, :, None].expand_as(blocks))
+    for where in positions:
+        blocks = permuted[:, where]  # (B, n, K)
+        permuted[:, where] = blocks.gather(1, orders[:, :, None].expand_as(blocks))
     return permuted
 
 
@@ -70,16 +70,19 @@ class PermutationAugmentation:
 
     `count` permutations are drawn once and kept as gather indices, so that a view costs one gather. Two views of a
     batch are two calls. Every hidden layer of the layout is permuted. For 25,000 permutations of 2,464 weights the
-    indices take 246 MB.
+    indices take 246 MB, and signs 62 MB more.
 
     Args:
         layout: the networks' layout; one without permutation groups gives views equal to their input.
         count: how many permutations to draw, each uniform and independent.
         generator: the only source of randomness, on the CPU.
         device: where the indices are kept; it must be the device of the weights.
+        signs: groups of neurons to flip at random as well, each with chance 1/2: the `groups` that
+            `hyperinit_training.symmetry.sign_groups` gives. None flips nothing.
 
     Raises:
         ArgumentError: if `count` is below 1.
+        LayoutError: if `signs` does not fit the layout.
 
     Source: Schürholt et al. 2021, arXiv:2110.15288, with 25,000 permutations, and 2022, arXiv:2209.14733.
 
@@ -92,7 +95,12 @@ class PermutationAugmentation:
     """
 
     def __init__(
-        self, layout: Layout, count: int, generator: torch.Generator, device: torch.device | str = "cpu"
+        self,
+        layout: Layout,
+        count: int,
+        generator: torch.Generator,
+        device: torch.device | str = "cpu",
+        signs: Mapping[str, tuple[str | None, ...]] | None = None,
     ) -> None:
         if count < 1:
             raise ArgumentError(f"count must be >= 1, got {count}")
@@ -103,9 +111,10 @@ class PermutationAugmentation:
             rows = self.index[start : start + CHUNK]
             rows.copy_(_random_indices(len(rows), layout.size, positions, generator))
         self.index = self.index.to(device)
+        self.signs = None if signs is None else _random_signs(count, layout.with_groups(signs), generator).to(device)
 
     def __call__(self, weights: Tensor, generator: torch.Generator) -> Tensor:
-        """Permute each row of `weights` (B, D) by one of the permutations, drawn with replacement.
+        """Permute each row of `weights` (B, D) by one of the permutations, drawn with replacement, then flip signs.
 
         Args:
             weights: weight vectors (B, D); not modified.
@@ -119,8 +128,9 @@ class PermutationAugmentation:
         """
         if weights.ndim != 2 or weights.shape[1] != self.index.shape[1]:
             raise ArgumentError(f"weights must have shape (B, {self.index.shape[1]}), got {tuple(weights.shape)}")
-        rows = torch.randint(len(self.index), (len(weights),), generator=generator)
-        return weights.gather(1, self.index[rows.to(self.index.device)].long())
+        rows = torch.randint(len(self.index), (len(weights),), generator=generator).to(self.index.device)
+        permuted = weights.gather(1, self.index[rows].long())
+        return permuted if self.signs is None else permuted * self.signs[rows]
 
 
 def erase(  # noqa: PLR0913 - four numbers describe the blocks, and each has the source's value
@@ -171,10 +181,22 @@ def erase(  # noqa: PLR0913 - four numbers describe the blocks, and each has the
     return weights.masked_fill(mask.to(weights.device), value)
 
 
-def _random_indices(count: int, size: int, positions: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+def _random_indices(
+    count: int, size: int, positions: Mapping[str, Sequence[Tensor]], generator: torch.Generator
+) -> Tensor:
     """Draw `count` independent permutations of every group's neurons, as gather indices (count, D)."""
     indices = torch.arange(size, dtype=torch.int32).expand(count, size)
     for where in positions.values():
-        orders = torch.rand(count, len(where), generator=generator).argsort(1)
+        orders = torch.rand(count, len(where[0]), generator=generator).argsort(1)
         indices = permute(indices, where, orders)
     return indices
+
+
+def _random_signs(count: int, layout: Layout, generator: torch.Generator) -> Tensor:
+    """Draw a sign for every neuron of every group, and write it at all weights that it changes, int8 (count, D)."""
+    signs = torch.ones(count, layout.size, dtype=torch.int8)
+    for tables in neuron_positions(layout).values():
+        drawn = 1 - 2 * torch.randint(2, (count, len(tables[0]), 1), generator=generator, dtype=torch.int8)
+        for where in tables:
+            signs[:, where] *= drawn
+    return signs

@@ -12,11 +12,10 @@ from pathlib import Path
 import torch
 
 import hyperinit
-from hyperinit import hub
 from hyperinit.cli import show
 from hyperinit.errors import ArgumentError
 from hyperinit.representation import HyperRepresentation
-from hyperinit_training.images import load_images
+from hyperinit_training import by_recipe
 from hyperinit_training.recipe import Recipe, load_recipe, recipes
 from hyperinit_training.train_autoencoder import LEAST_MODELS
 from hyperinit_training.zoo import Zoo, split_models
@@ -40,53 +39,79 @@ def pretrain(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     _check_out(arguments.out)
     recipe = _recipe(arguments)
-    _check_one_network(recipe)
+    by_recipe.check_one_network(recipe)
     train = split_models(recipe.zoo.models, torch.Generator()).count("train") * max(1, len(recipe.zoo.snapshots))
     if train < LEAST_MODELS:
         raise ArgumentError(f"a zoo must have at least {LEAST_MODELS} networks to train on, got {train}: more --models")
     run = arguments.run or RUNS / recipe.name
-    found = _zoo(recipe, arguments.data, run / "zoo")
-    print(_summary(found, run / "zoo"), file=sys.stderr)
-    made = _train(recipe, run / "zoo", arguments.data, run / "autoencoder", arguments.out)
+    found = by_recipe.zoo_of(recipe, arguments.data, run / "zoo")
+    print(by_recipe.summary(found, run / "zoo"), file=sys.stderr)
+    made = by_recipe.representation_of(recipe, run / "zoo", arguments.data, run / "autoencoder", arguments.out)
     return _wrote(made, arguments.out, as_json=arguments.json)
 
 
 def zoo(argv: Sequence[str]) -> int:
-    """`hyperinit zoo`: images to a zoo folder."""
+    """`hyperinit zoo`: images to a zoo folder; `hyperinit zoo inspect`: what a folder of checkpoints holds."""
+    if argv and argv[0] == "inspect":
+        return _inspect(argv[1:])
     parser = _parser(
         "zoo",
-        "Train the zoo of a recipe; a killed run goes on where it was.",
-        "zoo --recipe svhn-paper --models 100 --data DIR --out zoo/",
+        "Train the zoo of a recipe; a killed run goes on where it was. `zoo inspect` describes checkpoints.",
+        "zoo --recipe svhn-paper --models 100 --data DIR --out zoo/\n  hyperinit zoo inspect --help",
     )
     _add_recipe(parser)
     _add_scale(parser)
     parser.add_argument("--out", type=Path, required=True, help="the zoo folder to write")
     parser.add_argument("--half", action="store_true", help="store half precision")
     arguments = parser.parse_args(argv)
-    found = _zoo(_recipe(arguments), arguments.data, arguments.out, half=arguments.half)
+    found = by_recipe.zoo_of(_recipe(arguments), arguments.data, arguments.out, half=arguments.half)
     data = {"folder": str(arguments.out), "snapshots": len(found), "provenance": found.provenance}
-    show(_summary(found, arguments.out), data, as_json=arguments.json)
+    show(by_recipe.summary(found, arguments.out), data, as_json=arguments.json)
+    return 0
+
+
+def _inspect(argv: Sequence[str]) -> int:
+    from hyperinit_training.inspect_zoo import add_arguments, answer
+
+    parser = _parser(
+        "zoo inspect",
+        "Describe checkpoints of one architecture: layout, NaN, copies, families, and what averages are worth.",
+        "zoo inspect runs/ --model mypackage.models:make_net --evaluate mypackage.data:accuracy",
+    )
+    add_arguments(parser)
+    arguments = parser.parse_args(argv)
+    show(*answer(arguments), as_json=arguments.json)
     return 0
 
 
 def train(argv: Sequence[str]) -> int:
-    """`hyperinit train`: a zoo folder to an artifact."""
+    """`hyperinit train`: a zoo to an artifact, somebody's own checkpoints with --model, a recipe's with --recipe."""
+    from hyperinit_training import own_zoo_command
+
     parser = _parser(
         "train",
-        "Train a hyper-representation on a zoo folder and write one artifact.",
-        "train --recipe mnist-tuned --zoo training/zoos/mnist --data DIR --out mine.safetensors",
+        "Train a hyper-representation on a zoo and write one artifact. A killed run goes on where it was.",
+        "train --zoo checkpoints/ --model mypackage.models:make_net --out mine.safetensors\n"
+        "  hyperinit train --zoo training/zoos/mnist --recipe mnist-tuned --data DIR --out mine.safetensors",
     )
-    _add_recipe(parser)
-    parser.add_argument("--zoo", type=Path, required=True, help="a folder that `hyperinit zoo` wrote")
+    parser.add_argument("--zoo", required=True, help="folder, glob or .txt list of checkpoints; or of `hyperinit zoo`")
     parser.add_argument("--out", type=Path, required=True, help="the artifact to write, a .safetensors file")
-    parser.add_argument("--run", type=Path, help="folder for work in progress; default runs/RECIPE/autoencoder")
-    parser.add_argument("--steps", type=int, help="gradient steps of the autoencoder")
+    parser.add_argument("--run", type=Path, help="folder for work in progress; default in runs/")
+    own_zoo_command.add_arguments(parser)
+    recipes_group = parser.add_argument_group("a zoo of a recipe")
+    _add_recipe(recipes_group, required=False)
+    recipes_group.add_argument("--steps", type=int, help="gradient steps of the autoencoder")
     arguments = parser.parse_args(argv)
+    if bool(arguments.recipe) is bool(arguments.model):
+        raise ArgumentError("train needs --model for your own checkpoints, or --recipe for a zoo of a recipe")
     _check_out(arguments.out)
+    if arguments.model:
+        show(*own_zoo_command.answer(arguments), as_json=arguments.json)
+        return 0
     recipe = _recipe(arguments)
-    _check_one_network(recipe)
+    by_recipe.check_one_network(recipe)
     run = arguments.run or RUNS / recipe.name / "autoencoder"
-    made = _train(recipe, arguments.zoo, arguments.data, run, arguments.out)
+    made = by_recipe.representation_of(recipe, Path(arguments.zoo), arguments.data, run, arguments.out)
     return _wrote(made, arguments.out, as_json=arguments.json)
 
 
@@ -171,8 +196,8 @@ def _parser(name: str, description: str, examples: str) -> argparse.ArgumentPars
     return parser
 
 
-def _add_recipe(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--recipe", required=True, help=f"{', '.join(recipes())}, or a .toml file")
+def _add_recipe(parser: argparse._ActionsContainer, *, required: bool = True) -> None:
+    parser.add_argument("--recipe", required=required, help=f"{', '.join(recipes())}, or a .toml file")
     parser.add_argument("--data", type=Path, help="folder of the images, or an .npz file; digits need none")
 
 
@@ -205,58 +230,9 @@ def _check_out(out: Path) -> None:
         raise ArgumentError(f"--out must lie in a folder that can be written, got {out}: {error.strerror}") from None
 
 
-def _check_one_network(recipe: Recipe) -> None:
-    """Refuse networks that differ in more than their weights: what is decoded would have no activation of its own."""
-    if "activation" in recipe.zoo.vary:
-        raise ArgumentError(
-            f"an artifact's networks must have one activation, those of {recipe.name} have "
-            f"{', '.join(map(str, recipe.zoo.vary['activation']))}; make the zoo with `hyperinit zoo`, and train its "
-            "autoencoder with hyperinit_training.train_autoencoder, which needs none"
-        )
-
-
 def _existing(folder: Path) -> Path:
     """Return the nearest folder that is there already."""
     return folder if folder.exists() else _existing(folder.parent)
-
-
-def _zoo(recipe: Recipe, data: Path | None, folder: Path, *, half: bool = False) -> Zoo:
-    """Train the zoo unless `folder` holds it already."""
-    from hyperinit_training.train_zoo import train_zoo
-
-    if (folder / "zoo.json").exists():
-        found = Zoo.load(folder)
-        if found.provenance.get("recipe") != recipe.zoo.to_json():
-            raise ArgumentError(f"{folder} holds the zoo of another recipe; name another folder or delete it")
-    else:
-        found = train_zoo(recipe.zoo, load_images(recipe.zoo.images, data), folder)
-    if half:
-        found.save(folder, half=True)
-    return found
-
-
-def _summary(found: Zoo, folder: Path) -> str:
-    test = [s.test for s in found.snapshots]
-    return f"{folder}: {len(found)} snapshots, test accuracy {min(test):.2%} to {max(test):.2%}"
-
-
-def _train(recipe: Recipe, folder: Path, data: Path | None, run: Path, out: Path) -> HyperRepresentation:
-    from hyperinit_training.export import assemble, finish
-    from hyperinit_training.train_autoencoder import prepare, train_autoencoder
-
-    found = Zoo.load(folder)
-    name = found.provenance["images"]["name"]
-    if name != recipe.zoo.images:
-        raise ArgumentError(f"{folder} must hold a zoo trained on {recipe.zoo.images}, got one trained on {name}")
-    images = load_images(recipe.zoo.images, data)
-    found = prepare(found, recipe.autoencoder)
-    autoencoder = train_autoencoder(recipe.autoencoder, found, run)
-    representation = finish(assemble(recipe, found, autoencoder), found, images)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    representation.save(out)
-    if out.resolve().parent == hub.FOLDER.resolve():
-        hub.register_embedded(out, out.stem, recipe.title)
-    return representation
 
 
 def _wrote(representation: HyperRepresentation, out: Path, *, as_json: bool) -> int:

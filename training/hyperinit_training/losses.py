@@ -54,6 +54,24 @@ def layer_mean(weights: Tensor, layout: Layout) -> Tensor:
     return _spread([weights[:, where].mean() for where in layout.layer_slices.values()], layout)
 
 
+def tensor_spread(weights: Tensor, layout: Layout, floor: float = 1e-4) -> Tensor:
+    """Return how far a zoo's networks (N, D) lie from their mean, tensor by tensor, at each of its places, (D,).
+
+    The root mean square over the networks and over a tensor's weights, in weight units, at least `floor`. A tensor and
+    not a layer is the unit, because a norm's scales and running variances have nothing in common.
+
+    Raises:
+        ArgumentError: if `weights` has another shape.
+
+    >>> tensor_spread(torch.tensor([[0.0, 2.0], [0.0, 4.0]]), Layout.of(nn.Linear(1, 1)))
+    tensor([1.0000e-04, 1.0000e+00])
+    """
+    _check_zoo(weights, layout)
+    sizes = [tensor.size for tensor in layout.tensors]
+    variances = [part.var(0, correction=0).mean() for part in weights.split(sizes, dim=1)]
+    return torch.stack(variances).sqrt().clamp(min=floor).repeat_interleave(torch.tensor(sizes))
+
+
 class ReconstructionLoss(nn.Module):
     """Mean squared error of decoded weights, in units of each layer's standard deviation (LWLN).
 

@@ -38,6 +38,9 @@ class AutoencoderRecipe:
         warmup: steps until the peak rate.
         decay: weight decay.
         beta: weight of the reconstruction; 1 - beta is that of the contrast (paper, eq. 1).
+        centre: what standardised weights are relative to: "layer", the mean and the deviation of each layer's weights,
+            or "network", the zoo's mean network and each tensor's deviation from it. The latter suits fine-tunes of
+            one base, which differ little: what is common to all need not be learnt.
         lwln: layer-wise loss normalisation (paper, eq. 2); false is the baseline without.
         align: reorder the neurons of every network to match a common reference before training.
         permutations: how many are precomputed, 0 for no such augmentation.
@@ -72,6 +75,7 @@ class AutoencoderRecipe:
     warmup: int = 100
     decay: float = 1e-2
     beta: float = 0.98
+    centre: str = "layer"
     lwln: bool = True
     align: bool = True
     permutations: int = 5000
@@ -84,6 +88,7 @@ class AutoencoderRecipe:
 
     def __post_init__(self) -> None:
         """Check the values that no other code checks."""
+        require(self.centre in ("layer", "network"), f"centre must be layer or network, got {self.centre!r}")
         targets = ("view", "clean", "aligned")
         require(self.target in targets, f"target must be one of {', '.join(targets)}, got {self.target!r}")
         require(

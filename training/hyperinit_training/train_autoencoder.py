@@ -24,7 +24,16 @@ from hyperinit.autoencoder import Autoencoder
 from hyperinit.errors import ZooError
 from hyperinit_training.align import align
 from hyperinit_training.augment import PermutationAugmentation, erase
-from hyperinit_training.losses import ProjectionHead, ReconstructionLoss, combined, layer_mean, layer_std, nt_xent, r2
+from hyperinit_training.losses import (
+    ProjectionHead,
+    ReconstructionLoss,
+    combined,
+    layer_mean,
+    layer_std,
+    nt_xent,
+    r2,
+    tensor_spread,
+)
 from hyperinit_training.precision import fastest
 from hyperinit_training.recipe import AutoencoderRecipe
 from hyperinit_training.runs import append_json, truncate_log, write_json, write_tensors
@@ -78,7 +87,10 @@ class Training:
     def __init__(self, recipe: AutoencoderRecipe, zoo: Zoo) -> None:
         self.recipe = recipe
         self.train, self.val = zoo.part("train").weights, zoo.part("val").weights
-        mean, std = layer_mean(self.train, zoo.layout), layer_std(self.train, zoo.layout)
+        if recipe.centre == "network":
+            mean, std = self.train.mean(0), tensor_spread(self.train, zoo.layout)
+        else:
+            mean, std = layer_mean(self.train, zoo.layout), layer_std(self.train, zoo.layout)
         self.autoencoder = Autoencoder(recipe.config(), zoo.layout, mean, std)
         self.head = ProjectionHead(recipe.latent * (window_size(self.autoencoder) if recipe.chunk else 1))
         self.loss = ReconstructionLoss(std if recipe.lwln else None)
@@ -225,7 +237,7 @@ def train_autoencoder(recipe: AutoencoderRecipe, zoo: Zoo, folder: Path) -> Auto
         write_json(folder / "recipe.json", asdict(recipe))
         truncate_log(log, training.step)
         saved = time.monotonic()
-        with tqdm(total=recipe.steps, initial=training.step, unit="step", desc="autoencoder") as bar:
+        with tqdm(total=recipe.steps, initial=training.step, unit="step", desc="autoencoder", disable=None) as bar:
             while training.step < recipe.steps:
                 losses = training.advance()
                 bar.update()

@@ -176,7 +176,7 @@ def _blocks(
     recipe: ZooRecipe, layout: Layout, data: ImageSet, folder: Path, workers: int
 ) -> Iterator[dict[str, Tensor]]:
     per_block = recipe.models // recipe.families if recipe.families else SEEDS_PER_BLOCK
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=recipe.models, unit="model", desc="zoo") as bar:
+    with ThreadPoolExecutor(workers) as pool, tqdm(total=recipe.models, unit="model", desc="zoo", disable=None) as bar:
         try:
             starts = range(0, recipe.models, per_block)
             todo = [start for start in starts if not (folder / f"{start:06d}.safetensors").exists()]

@@ -1,0 +1,32 @@
+"""What this machine can do, measured: the floors that rows are compared with."""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+
+import torch
+
+
+@lru_cache(maxsize=4)
+def flops(dtype: torch.dtype = torch.float32, side: int = 1024) -> float:
+    """Multiply-adds times two per second of a large matrix product, the best of some; all threads of PyTorch."""
+    matrix = torch.randn(side, side).to(dtype)
+    return 2 * side**3 / _best(lambda: matrix @ matrix)
+
+
+@lru_cache(maxsize=1)
+def bandwidth() -> float:
+    """Bytes per second of a copy that does not fit the cache, read and written."""
+    source = torch.randn(1 << 25)
+    target = torch.empty_like(source)
+    return 2 * source.numel() * 4 / _best(lambda: target.copy_(source))
+
+
+def _best(call: object) -> float:
+    best = float("inf")
+    for _ in range(6):
+        began = time.perf_counter()
+        call()  # type: ignore[operator]
+        best = min(best, time.perf_counter() - began)
+    return best

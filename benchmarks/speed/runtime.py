@@ -1,0 +1,130 @@
+"""Rows of the runtime: import, init, decode, ensemble."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import hyperinit
+from benchmarks.speed import machine
+from benchmarks.speed.timing import RUNS, Case, interleaved, spread
+
+SOURCE = "svhn"
+FRESH = """
+import sys, time, torch
+before = set(sys.modules)
+began = time.perf_counter()
+import hyperinit
+imported = time.perf_counter()
+names = {name.split(".")[0] for name in set(sys.modules) - before}
+heavy = {"sklearn", "scipy", "umap", "requests", "matplotlib"} & names
+model = hyperinit.nets.cnn()
+start = time.perf_counter()
+hyperinit.init_(model, "svhn")
+print(imported - began, time.perf_counter() - start, len(heavy))
+"""
+
+
+def importing() -> list[Case]:
+    """`import hyperinit` after torch, and the first `init_`, each in a fresh process."""
+    found = [_fresh() for _ in range(2 * RUNS + 1)][1:]
+    heavy = max(number for _, _, number in found)
+    note = "no heavy module is loaded" if not heavy else f"{heavy:.0f} heavy modules are loaded"
+    return [
+        Case("import hyperinit after torch", "s", spread([a for a, _, _ in found]), target="at most 0.05 s", note=note)
+    ]
+
+
+def initialising() -> list[Case]:
+    """Warm `init_` of the zoo's CNN against `torch.nn.init` and a checkpoint; and the first call of a process."""
+    model = hyperinit.nets.cnn()
+    layers = [part for part in model if isinstance(part, nn.Conv2d | nn.Linear)]
+
+    def normal() -> None:
+        for part in layers:
+            nn.init.kaiming_normal_(part.weight)
+            nn.init.zeros_(part.bias)
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "checkpoint.safetensors"
+        save_file(model.state_dict(), path)
+        times = interleaved(
+            {
+                "ours": lambda: hyperinit.init_(model, SOURCE),
+                "torch.nn.init": normal,
+                "checkpoint": lambda: model.load_state_dict(load_file(path)),
+            },
+            runs=4 * RUNS,
+            repeat=5,
+        )
+    first = [second for _, second, _ in (_fresh() for _ in range(RUNS))]
+    ours, target = spread(times["ours"]), "at most 0.005 s"
+    return [
+        Case("warm init_, against torch.nn.init", "s", ours, spread(times["torch.nn.init"]), target=target),
+        Case("warm init_, against load_state_dict of a file", "s", ours, spread(times["checkpoint"]), target=target),
+        Case("first init_ of a process", "s", spread(first), target="at most 0.3 s"),
+    ]
+
+
+def decoding() -> list[Case]:
+    """1,000 networks decoded at once, against one by one."""
+    representation = hyperinit.load(SOURCE)
+    z = representation.anchors.z[torch.randint(len(representation.anchors), (1000,))]
+    times = interleaved({
+        "ours": lambda: representation.decode(z),
+        "one by one": lambda: [representation.decode(row[None]) for row in z[:100]],
+    })  # fmt: skip
+    count = sum(layer.neurons for layer in representation.layout.layers)
+    weights = sum(value.numel() for value in representation.autoencoder.decoder.blocks.parameters())
+    operations = 2 * weights * count + 2 * sum(
+        value.numel() for name, value in representation.autoencoder.decoder.named_parameters() if "expand" in name
+    )
+    return [
+        Case(
+            "networks decoded per second, 1,000 at once", "1/s", spread(times["ours"], 1000),
+            spread(times["one by one"], 100), machine.flops() / operations,
+            f"{operations / 1e6:.0f} MFLOP a network at {machine.flops() / 1e9:.0f} GFLOP/s",
+            "at least 1,000 / s and 10 times one by one",
+        )
+    ]  # fmt: skip
+
+
+def ensembles() -> list[Case]:
+    """The forward pass of 15 members against a loop over them."""
+    ensemble = hyperinit.ensemble(15, SOURCE).eval()
+    cases = []
+    for batch in (1, 64, 1024):
+        x = torch.randn(batch, 1, 28, 28)
+
+        def loop(x: torch.Tensor = x) -> torch.Tensor:
+            return torch.stack([member(x).softmax(1) for member in ensemble.members]).mean(0).log()
+
+        with torch.no_grad():
+            torch.testing.assert_close(ensemble(x), loop(), rtol=1e-4, atol=1e-5)
+            times = interleaved(
+                {"ours": lambda x=x: ensemble(x), "loop": loop}, runs=2 * RUNS, repeat=max(1, 64 // batch)
+            )
+        floor = 15 * batch * FORWARD / machine.flops()
+        reckoned = f"{FORWARD / 1e6:.2f} MFLOP an image and member at {machine.flops() / 1e9:.0f} GFLOP/s"
+        target = "never slower" + ", at least 2 times" * (batch <= 64)
+        cases.append(
+            Case(
+                f"15 members, batch {batch}", "s", spread(times["ours"]), spread(times["loop"]), floor, reckoned, target
+            )
+        )
+    return cases
+
+
+FORWARD = 2 * (8 * 25 * 576 + 6 * 8 * 25 * 64 + 4 * 6 * 4 * 9 + 20 * 36 + 10 * 20)  # operations of the one-channel CNN
+
+
+def _fresh() -> tuple[float, float, float]:
+    done = subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True, check=True)
+    first, second, heavy = map(float, done.stdout.split())
+    return first, second, heavy

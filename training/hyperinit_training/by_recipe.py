@@ -1,0 +1,63 @@
+"""What `hyperinit pretrain`, `zoo` and `train --recipe` do: the steps of a recipe, each left alone if it is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hyperinit import hub
+from hyperinit.errors import ArgumentError
+from hyperinit.representation import HyperRepresentation
+from hyperinit_training.images import load_images
+from hyperinit_training.recipe import Recipe
+from hyperinit_training.zoo import Zoo
+
+
+def check_one_network(recipe: Recipe) -> None:
+    """Refuse networks that differ in more than their weights: what is decoded would have no activation of its own."""
+    if "activation" in recipe.zoo.vary:
+        raise ArgumentError(
+            f"an artifact's networks must have one activation, those of {recipe.name} have "
+            f"{', '.join(map(str, recipe.zoo.vary['activation']))}; make the zoo with `hyperinit zoo`, and train its "
+            "autoencoder with hyperinit_training.train_autoencoder, which needs none"
+        )
+
+
+def zoo_of(recipe: Recipe, data: Path | None, folder: Path, *, half: bool = False) -> Zoo:
+    """Train the zoo unless `folder` holds it already."""
+    from hyperinit_training.train_zoo import train_zoo
+
+    if (folder / "zoo.json").exists():
+        found = Zoo.load(folder)
+        if found.provenance.get("recipe") != recipe.zoo.to_json():
+            raise ArgumentError(f"{folder} holds the zoo of another recipe; name another folder or delete it")
+    else:
+        found = train_zoo(recipe.zoo, load_images(recipe.zoo.images, data), folder)
+    if half:
+        found.save(folder, half=True)
+    return found
+
+
+def summary(found: Zoo, folder: Path) -> str:
+    """Say in one line what a zoo holds."""
+    test = [s.test for s in found.snapshots]
+    return f"{folder}: {len(found)} snapshots, test accuracy {min(test):.2%} to {max(test):.2%}"
+
+
+def representation_of(recipe: Recipe, folder: Path, data: Path | None, run: Path, out: Path) -> HyperRepresentation:
+    """Train the autoencoder on the zoo in `folder`, measure it, write the artifact and register an embedded one."""
+    from hyperinit_training.export import assemble, finish
+    from hyperinit_training.train_autoencoder import prepare, train_autoencoder
+
+    found = Zoo.load(folder)
+    name = found.provenance["images"]["name"]
+    if name != recipe.zoo.images:
+        raise ArgumentError(f"{folder} must hold a zoo trained on {recipe.zoo.images}, got one trained on {name}")
+    images = load_images(recipe.zoo.images, data)
+    found = prepare(found, recipe.autoencoder)
+    autoencoder = train_autoencoder(recipe.autoencoder, found, run)
+    representation = finish(assemble(recipe, found, autoencoder), found, images)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    representation.save(out)
+    if out.resolve().parent == hub.FOLDER.resolve():
+        hub.register_embedded(out, out.stem, recipe.title)
+    return representation

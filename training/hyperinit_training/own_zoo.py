@@ -1,0 +1,273 @@
+"""From a folder of somebody's checkpoints to a hyper-representation, in one call.
+
+Letters: N networks, D weights per network.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hyperinit import nets
+from hyperinit.artifact import Header
+from hyperinit.autoencoder import Autoencoder
+from hyperinit.card import Card
+from hyperinit.errors import ArgumentError, LayoutError, ZooError
+from hyperinit.factories import load_factory
+from hyperinit.layout import Layout
+from hyperinit.representation import HyperRepresentation
+from hyperinit.samplers import Anchors, SamplerOptions
+from hyperinit_training import inspect_zoo
+from hyperinit_training.checkpoints import Checkpoints, Evaluation, read_checkpoints
+from hyperinit_training.plots import draw
+from hyperinit_training.presets import preset as preset_of
+from hyperinit_training.recipe import AutoencoderRecipe
+from hyperinit_training.runs import write_json
+from hyperinit_training.symmetry import permutation_groups
+from hyperinit_training.train_autoencoder import LEAST_MODELS, Training, prepare, train_autoencoder
+from hyperinit_training.usability import Usability, scorer, usability
+from hyperinit_training.zoo import Snapshot, Zoo
+
+ONE_FAMILY = 0.8  # share of the networks in the largest family, above which all count as one
+TRIED = 5  # gradient steps that are timed when a time is given
+SIDES = (28, 32, 64, 96, 224)  # of images that are tried where no example input is given
+
+
+@dataclass(frozen=True)
+class Made:
+    """A hyper-representation of somebody's own zoo, and what was found of it.
+
+    Args:
+        representation: with its card.
+        usability: figures, and in words whether it can be used.
+        notes: what was done otherwise than one might expect.
+    """
+
+    representation: HyperRepresentation
+    usability: Usability
+    notes: tuple[str, ...]
+
+
+def train(zoo: str | Path, *, model: Callable[[], nn.Module] | str, **options: Any) -> HyperRepresentation:
+    """Train a hyper-representation on a folder of checkpoints; `make` with the same arguments also says what was found.
+
+    >>> train("checkpoints/", model="mypackage.models:make_net", out="mine.safetensors")  # doctest: +SKIP
+    """
+    return make(zoo, model=model, **options).representation
+
+
+def make(  # noqa: PLR0913 - all but the first two have defaults
+    zoo: str | Path,
+    *,
+    model: Callable[[], nn.Module] | str,
+    out: str | Path | None = None,
+    run: str | Path | None = None,
+    scores: str | Path | None = None,
+    evaluate: Evaluation | None = None,
+    example_input: Tensor | tuple[Tensor, ...] | None = None,
+    groups: Mapping[str, tuple[str | None, ...]] | None = None,
+    preset: str = "small",
+    minutes: float | None = None,
+    holdout: float = 0.15,
+    skip_bad: bool = False,
+    seed: int = 0,
+) -> Made:
+    """Read checkpoints, train an autoencoder on them, measure it, and write an artifact.
+
+    A run that was killed goes on where it was when it is started again with the same arguments, and ends the same.
+
+    Args:
+        zoo: folder, glob pattern or `.txt` file of checkpoints, see `checkpoints.read_checkpoints`.
+        model: makes the network, or "module:factory".
+        out: artifact to write; None writes none.
+        run: folder for work in progress and plots; None is `runs/NAME` by the name of `out` or `zoo`.
+        scores: file of scores; by default a folder's `scores.csv`.
+        evaluate: gives a network's score, higher is better. It decides the recommended method, so it must not use
+            test images.
+        example_input: what the network is called with, to find neurons that may be reordered. None tries some sizes.
+        groups: written down by hand, for a network that torch.fx cannot trace, see `symmetry.permutation_groups`.
+        preset: "tiny", "small" or "paper".
+        minutes: train the autoencoder about that long instead of for the preset's steps.
+        holdout: share of the networks that are held out of training, to judge by; at least 8 are trained on.
+        skip_bad: leave networks with NaN out.
+        seed: decides everything.
+
+    Raises:
+        ArgumentError, LayoutError, ZooError, UnknownNameError: for bad input; nothing is written then.
+    """
+    _check(minutes, holdout, out)
+    factory = load_factory(model) if isinstance(model, str) else model
+    found = read_checkpoints(zoo, model=factory, scores=scores, evaluate=evaluate, skip_bad=skip_bad)
+    folder = Path(run) if run is not None else Path("runs") / Path(out or zoo).stem
+    try:
+        return _make(
+            found, factory, Path(zoo).name, folder, out, evaluate, example_input, groups, preset, minutes, holdout, seed
+        )
+    except OSError as error:
+        raise ZooError(
+            f"{folder} must be a folder that can be written, got: {error}; make room, then the same command goes on"
+        ) from error
+
+
+def _make(  # noqa: PLR0913
+    found: Checkpoints, factory: Callable[[], nn.Module], name: str, folder: Path, out: str | Path | None,
+    evaluate: Evaluation | None, example_input: Any, groups: Any, preset: str, minutes: float | None,
+    holdout: float, seed: int,
+) -> Made:  # fmt: skip
+    layout, notes = _layout(factory, example_input, groups)
+    families = inspect_zoo.families(inspect_zoo.distances(found), inspect_zoo.spread(found))
+    raw = as_zoo(found, layout, families.labels, factory, holdout, seed)
+    one_family = families.sizes[0] >= ONE_FAMILY * len(found)
+    recipe = preset_of(preset, layout, len(raw.part("train")), one_family=one_family, seed=seed)
+    prepared = prepare(raw, recipe)
+    recipe = _timed(recipe, prepared, minutes, folder)
+    autoencoder = train_autoencoder(recipe, prepared, folder)
+    title = f"{len(found)} checkpoints of {name}"
+    bare = _assemble(autoencoder, prepared, Path(out or name).stem, title)
+    score = None if evaluate is None else scorer(factory, layout, evaluate)
+    measured = usability(bare, prepared, score, ranked=found.scores is not None)
+    facts = {
+        "models": len(found), "anchors": len(bare.anchors), "held out": len(prepared.part("val")),
+        "families": families.sizes, "duplicates": len(found.duplicates), "skipped": list(found.skipped),
+        "preset": preset, "autoencoder": {key: value for key, value in asdict(recipe).items() if value},
+        "date": date.today().isoformat(), "notes": list(notes), "verdict": list(measured.words),
+        "figures": measured.figures, "held-out R2": measured.held_out_r2,
+    }  # fmt: skip
+    card = replace(bare.card, recommended=measured.recommended, zoo=facts)
+    representation = bare.with_header(replace(bare.header, card=card))
+    write_json(folder / "result.json", {"usability": asdict(measured), "notes": notes})
+    draw(folder, measured)
+    if out is not None:
+        representation.save(Path(out))
+    return Made(representation, measured, tuple(notes))
+
+
+def as_zoo(  # noqa: PLR0913
+    found: Checkpoints, layout: Layout, families: Tensor, factory: Callable[[], nn.Module], holdout: float, seed: int
+) -> Zoo:
+    """Order checkpoints as a layout orders weights, and hold some of them out: copies stay on one side.
+
+    Raises:
+        LayoutError: if the network holds tensors that are no part of conv, linear or norm layers.
+    """
+    slices = found.layout.slices
+    missing = {tensor.name for tensor in layout.tensors} ^ set(slices)
+    if missing:
+        raise LayoutError(
+            f"all float tensors must belong to conv, linear or norm layers, got {', '.join(sorted(missing)[:5])}"
+        )
+    columns = torch.cat([torch.arange(slices[t.name].start, slices[t.name].stop) for t in layout.tensors])
+    same = {digest: number for number, digest in enumerate(dict.fromkeys(found.digests))}
+    models = [same[digest] for digest in found.digests]
+    count = max(0, min(max(1, round(holdout * len(same))), len(same) - LEAST_MODELS)) if holdout else 0
+    held = set(torch.randperm(len(same), generator=torch.Generator().manual_seed(seed))[:count].tolist())
+    scores = torch.zeros(len(found)) if found.scores is None else found.scores
+    epochs = torch.zeros(len(found)) if found.epochs is None else found.epochs
+    rows = zip(models, families.tolist(), epochs.tolist(), scores.tolist(), strict=True)
+    snapshots = tuple(
+        Snapshot(number, family, epoch, "val" if number in held else "train", score, score)
+        for number, family, epoch, score in rows
+    )
+    module = factory()
+    try:
+        architecture = nets.describe(module) if type(module) is nn.Sequential else None
+    except LayoutError:
+        architecture = None
+    return Zoo(layout, found.weights[:, columns], snapshots, architecture, {})
+
+
+def guess_input(module: nn.Module) -> Tensor | None:
+    """Find an input that the network takes, from its first layer; None if none of the usual sizes works.
+
+    >>> guess_input(nn.Sequential(nn.Conv2d(3, 4, 5), nn.Flatten(), nn.Linear(4 * 28 * 28, 2))).shape
+    torch.Size([2, 3, 32, 32])
+    """
+    first = next((part for part in module.modules() if isinstance(part, nn.Conv2d | nn.Conv1d | nn.Linear)), None)
+    if first is None:
+        return None
+    if isinstance(first, nn.Linear):
+        shapes: list[tuple[int, ...]] = [(2, first.in_features)]
+    else:
+        shapes = [(2, first.in_channels, *[side] * (first.weight.ndim - 2)) for side in SIDES]
+    training = module.training
+    for shape in shapes:
+        try:
+            with torch.no_grad():
+                module.eval()(torch.zeros(shape))
+            return torch.zeros(shape)
+        except (RuntimeError, ValueError):
+            continue
+        finally:
+            module.train(training)
+    return None
+
+
+def _layout(factory: Callable[[], nn.Module], example_input: Any, groups: Any) -> tuple[Layout, list[str]]:
+    """Read the layout with its permutation groups; notes say why there are none, or fewer than one might expect."""
+    module = factory()
+    layout = Layout.of(module)
+    example = guess_input(module) if example_input is None else example_input
+    if example is None:
+        why = "no input of a usual size fits the network, so its symmetries were not looked for: give example_input"
+        return (layout.with_groups({}), [why])
+    try:
+        symmetry = permutation_groups(module, example, groups)
+    except LayoutError as error:
+        if groups is not None:
+            raise
+        return layout.with_groups({}), [f"symmetries were not found: {error}; groups can be written down by hand"]
+    return layout.with_groups(symmetry.groups), list(symmetry.notes)
+
+
+def _timed(recipe: AutoencoderRecipe, zoo: Zoo, minutes: float | None, folder: Path) -> AutoencoderRecipe:
+    """Choose the number of steps by the time of some; a resumed run keeps the number it began with."""
+    if minutes is None:
+        return recipe
+    plan = folder / "steps.json"
+    if plan.exists():
+        return _of_steps(recipe, int(json.loads(plan.read_text())["steps"]))
+    with torch.random.fork_rng(devices=[]):
+        training = Training(recipe, zoo)
+        training.advance()
+        began = time.monotonic()
+        for _ in range(TRIED):
+            training.advance()
+    seconds = (time.monotonic() - began) / TRIED
+    steps = max(1, round(60 * minutes / seconds))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(plan, {"steps": steps, "seconds per step": seconds, "minutes": minutes})
+    return _of_steps(recipe, steps)
+
+
+def _of_steps(recipe: AutoencoderRecipe, steps: int) -> AutoencoderRecipe:
+    return replace(recipe, steps=steps, warmup=min(recipe.warmup, steps // 5))
+
+
+def _assemble(autoencoder: Autoencoder, zoo: Zoo, source: str, title: str) -> HyperRepresentation:
+    part = zoo.part("train")
+    epochs = torch.tensor([float(s.epoch) for s in part.snapshots])
+    card = Card(
+        source=source, title=title, licence="not stated", citation="", preprocessing={}, zoo={}, recommended="kde",
+        measured={},
+    )  # fmt: skip
+    header = Header(card, zoo.layout, zoo.architecture, autoencoder.config, SamplerOptions(bandwidth=0.05))
+    empty = Anchors(torch.zeros(len(part), 1), part.scores, epochs, part.weights)
+    z = HyperRepresentation(header, autoencoder, empty).encode(part.weights)
+    return HyperRepresentation(header, autoencoder, Anchors(z, part.scores, epochs, part.weights))
+
+
+def _check(minutes: float | None, holdout: float, out: str | Path | None) -> None:
+    if minutes is not None and not minutes > 0:
+        raise ArgumentError(f"minutes must be above 0, got {minutes}")
+    if not 0 <= holdout < 1:
+        raise ArgumentError(f"holdout must lie in [0, 1), got {holdout}")
+    if out is not None and Path(out).suffix != ".safetensors":
+        raise ArgumentError(f"out must end in .safetensors, got {out}")
