@@ -209,7 +209,7 @@ def rewrite(rng, raw):
             del inside[where]
         elif kind == 7 and isinstance(inside, dict):
             inside[rng.choice(["more", "", "\x00", "a" * 5000])] = copy.deepcopy(rng.choice(NASTY))
-        elif kind == 8 and type(inside[where]) in (int, float):
+        elif kind == 8 and type(inside[where]) in (int, float) and abs(inside[where]) < 2**63:
             inside[where] += rng.choice([1, -1, 0.5, 8, 100])
         else:
             other, there = rng.choice(list(places(header)))

@@ -266,7 +266,7 @@ def test_unknown_names_help(zoo):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bandwidth": -0.1}, r"^bandwidth and noise must be numbers of at least 0, got \(-0\.1, 0\.1\)$"),
+        ({"bandwidth": -0.1}, r"^bandwidth and noise must be numbers from 0 to a million, got \(-0\.1, 0\.1\)$"),
         ({"bandwidth": float("nan")}, "bandwidth and noise"),
         ({"noise": float("inf")}, "bandwidth and noise"),
         ({"noise": "0.1"}, "bandwidth and noise"),
