@@ -254,6 +254,16 @@ def test_a_group_on_two_axes_of_a_tensor_aligns_back():
     assert (aligned - weights).abs().max() < 0.1
 
 
+def test_both_axes_of_a_tensor_count():
+    """Its rows are alike, so only its columns tell neurons apart."""
+    layout = looped()
+    reference = torch.zeros(layout.size)
+    layout.unflatten(reference)["1.weight"].copy_(torch.tensor([1.0, 2.0, 4.0, 8.0]))
+    order = torch.tensor([2, 0, 3, 1])
+    found = match(reference[layout.permutation_index({"a": order})], reference, layout, gen())
+    assert torch.equal(found["a"], order.argsort())
+
+
 def test_steps_of_a_group_on_two_axes_never_lead_away():
     """Its similarity is a first-order guess; a step that it recommends and that does not gain is not taken."""
     layout = looped()

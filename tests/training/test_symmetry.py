@@ -171,6 +171,19 @@ def test_deep_networks_with_norms_carry_the_signal_to_the_check():
     assert found.notes == ()
 
 
+def test_tied_weights_are_changed_together_by_the_check():
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.out = nn.Linear(3, 4), nn.Linear(3, 4), nn.Linear(4, 2)
+            self.b.weight = self.a.weight
+
+        def forward(self, x):
+            return self.out(self.a(x).relu() + self.b(x))
+
+    assert permutation_groups(Pair(), torch.ones(2, 3)).groups["b.weight"] == ("a", None)
+
+
 # Written down by hand
 
 

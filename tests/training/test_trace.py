@@ -106,6 +106,12 @@ def test_concatenating_pixels_keeps_channels():
     assert free(Between(lambda x: torch.cat([x, x.relu()], dim=2))) == 4
 
 
+def test_the_sign_of_a_neuron_that_is_added_to_others_is_fixed():
+    network = Between(lambda x: x + torch.ones(4, 1, 1), before=1).eval()
+    found = trace(network, [torch.ones(2, 3, 4, 4)], signs=True)
+    assert found.of(network.first.weight)[0].root().fixed
+
+
 class Gained(Between):
     def forward(self, x):
         return self.second(self.gain * self.first(x))
