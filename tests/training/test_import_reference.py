@@ -275,7 +275,8 @@ def test_a_broken_config_is_refused(publish, text, message):
         ({"model::index_dict": INDEX | {"layer": [0, 2]}}, r"layer is \[0, 2\], expected \[0, 3, 6, 9, 11\]"),
         ({"model::index_dict": INDEX | {"kernel_size": [1]}}, r"kernel_size is \[1\], expected \[25, 25, 4, 1, 1\]"),
         ({"model::N_attention_heads": 5}, "has values that no autoencoder can have: .*heads divide width"),
-        ({"model::N_attention_blocks": 60000}, "must hold tensors of 60000 blocks, got 90 tensors"),
+        ({"model::N_attention_blocks": 60}, "must hold tensors of 60 blocks, got 90 tensors"),
+        ({"model::N_attention_blocks": 60000}, "depth must be at most 64, got 60000"),
     ],
 )
 def test_an_autoencoder_of_another_kind_is_refused(publish, changes, message):
