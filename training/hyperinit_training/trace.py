@@ -132,7 +132,6 @@ class Tracer(fx.Interpreter):
             join(x[channel], weight[1])
         elif module.groups == module.in_channels and not self.signs:  # depthwise: a channel is its own input
             join(x[channel], weight[0])
-            fix(weight[1])
         else:
             return None
         return (*leading(x, channel + 1)[:channel], self._output(module), *(None,) * spatial)
