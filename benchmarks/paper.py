@@ -1,7 +1,7 @@
 """Every number of the paper that this repository can be held against, with its table and row.
 
-Accuracies are in percent. Tables 5 to 7 (the zoos) are in training/hyperinit_training/recipes/*-paper.toml, Table 8 (the
-autoencoders) in `hyperinit.autoencoder.TABLE8`. Most cells of Table 4 are missing from the text that was at hand.
+Accuracies are in percent. Tables 5 to 7 (the zoos) are in training/hyperinit_training/recipes/*-paper.toml, Table 8
+(the autoencoders) in `hyperinit.autoencoder.TABLE8`. Most cells of Table 4 are missing from the text that was at hand.
 
 Source: Schürholt et al. 2022, arXiv:2209.14733.
 """

@@ -44,7 +44,7 @@ class Task:
             return [float(value[0]) for value in found]
 
     def tuned(self, starts: Tensor, epochs: Sequence[int], seed: int = 0) -> dict[int, Tensor]:
-        """Train from `starts` (N, D) at the recipe's rate; the networks (N, D) after each of `epochs`, which are > 0."""
+        """Train from `starts` (N, D) at the recipe's rate; networks (N, D) after each of `epochs` > 0."""
         plan = replace(self.recipe, epochs=max(epochs), snapshots=tuple(epochs), models=1, vary={})
 
         def one(index: int) -> Any:
