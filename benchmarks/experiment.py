@@ -12,6 +12,7 @@ run goes on where it was.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -80,14 +81,14 @@ class Experiment:
             made.save(path)
         return HyperRepresentation.read(path)
 
-    def scratch(self, count: int, seed: int = 1_000_000) -> Tensor:
-        """Draw untrained networks (count, D) as the zoo's were drawn, from other seeds."""
-        init, generator = self.recipe().zoo.init, torch.Generator().manual_seed(seed)
+    def scratch(self, count: int, init: str = "", seed: int = 1_000_000) -> Tensor:
+        """Draw untrained networks (count, D) as the zoo's were drawn, from other seeds, or by another `init`."""
+        init, generator = init or self.recipe().zoo.init, torch.Generator().manual_seed(seed)
         return torch.stack([initial_weights(init, self.zoo.layout, generator) for _ in range(count)])
 
     def cached(self, name: str, key: dict[str, Any], make: Callable[[], Any]) -> Any:
         """Return what `make` gives, from rows/NAME.json if that was made for the same key."""
-        path = self.folder / "rows" / f"{name.replace(' ', '-')}.json"
+        path = self.folder / "rows" / f"{re.sub('[^a-z0-9]+', '-', name.lower())}.json"
         key = json.loads(json.dumps(key))
         if path.exists():
             found = json.loads(path.read_text())

@@ -3,7 +3,8 @@
 python -m benchmarks novelty --source mnist --data DATA
 
 Likeness is the largest overlap of wrong answers (intersection over union) with any training network, and the distance
-to the nearest training network, both aligned to the training networks' mean. Yardsticks: the zoo's held-out networks, `noise` of growing size, and averages of more and more neighbours. Needs no training.
+to the nearest training network, both aligned to the training networks' mean. Yardsticks: the zoo's held-out networks,
+`noise` of growing size, and averages of more and more neighbours. Needs no training.
 
 Source: Zeng et al. 2025, arXiv:2506.07998.
 """

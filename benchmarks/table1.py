@@ -32,7 +32,8 @@ def main(argv: list[str]) -> None:
     rows = untrained(experiment, task)
     short, long = scale.tuned
     starts: dict[str, tuple[Tensor, tuple[int, ...]]] = {
-        "scratch": (experiment.scratch(scale.population), (1, short, long))
+        "scratch": (experiment.scratch(scale.population), (1, short, long)),
+        "PyTorch's default": (experiment.scratch(scale.population, "default"), (1, short)),
     }
     for row in (*TUNED, *(OTHERS if arguments.all else ())):
         if row in experiment.representation().methods():

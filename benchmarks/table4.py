@@ -2,7 +2,8 @@
 
 python -m benchmarks table4 --scale small --data DATA
 
-The random start is drawn twice: as PyTorch does, and U(0, 1) like the paper's zoos. The paper does not say which it took.
+The random start is drawn twice: as PyTorch does, and U(0, 1) like the paper's zoos. The paper does
+not say which it took.
 """
 
 from __future__ import annotations
