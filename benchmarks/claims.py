@@ -25,7 +25,7 @@ class Claim:
 
     where: str
     text: str
-    holds: bool | None | str
+    holds: bool | str | None
     ours: str = ""
 
     @property

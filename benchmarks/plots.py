@@ -27,9 +27,9 @@ def draw(table: str, record: Record, path: Path) -> bool:
 def _figure4(figure: Any, record: Record) -> None:
     axes, rows = figure.subplots(), record["results"]["rows"]
     kept = sorted((name for name in rows if "0" in rows[name]), key=lambda name: rows[name]["0"]["mean"])
-    axes.boxplot([[100 * v for v in rows[name]["0"]["values"]] for name in kept], orientation="horizontal")
-    axes.set_yticks(range(1, len(kept) + 1), kept, fontsize=7)
-    axes.set(xlabel="test accuracy before training, %", title=f"Figure 4: {record['config']['key']}")
+    axes.boxplot([[100 * v for v in rows[name]["0"]["values"]] for name in kept])
+    axes.set_xticks(range(1, len(kept) + 1), kept, fontsize=7, rotation=90)
+    axes.set(ylabel="test accuracy before training, %", title=f"Figure 4: {record['config']['key']}")
 
 
 def _novelty(figure: Any, record: Record) -> None:
