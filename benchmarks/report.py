@@ -18,11 +18,11 @@ from hyperinit_training.runs import write_text
 
 HEAD = """# The paper's tables and figures, reproduced and audited
 
-Built by `python -m benchmarks report` from the files in `benchmarks/results/`; do not edit. The paper is Schürholt et al.
-2022, arXiv:2209.14733; its numbers are in `benchmarks/paper.py`. Accuracies are test accuracies in percent, mean ± standard
-deviation over a population. A comparison **holds** if the mean is higher and a Mann-Whitney test finds p < 0.05, **fails**
-if it is lower with p < 0.05, and is *unclear* otherwise. "Agree" means that the means differ by less than twice the
-root of the sum of both variances, which is lenient where populations spread.
+Built by `python -m benchmarks report` from the files in `benchmarks/results/`; do not edit. The paper is Schürholt et
+al. 2022, arXiv:2209.14733; its numbers are in `benchmarks/paper.py`. Accuracies are test accuracies in percent, mean ±
+standard deviation over a population. A comparison **holds** if the mean is higher and a Mann-Whitney test finds
+p < 0.05, **fails** if it is lower with p < 0.05, and is *unclear* otherwise. "Agree" means that the means differ by
+less than twice the root of the sum of both variances, which is lenient where populations spread.
 """
 HONEST = """## What does not survive
 
