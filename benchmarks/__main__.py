@@ -14,17 +14,29 @@ NAMES = {
     "select": "test accuracy of init_ when the best of several draws on a few training images is kept",
     "reading": "reading a folder of checkpoints into one matrix",
     "latency": "what init_, ensemble and the import cost",
+    "table1": "the paper's Table 1 and Figure 4: sampled networks on their own data set; with --all Tables 10 to 13",
+    "table2": "the paper's Table 2: transfer to another data set",
+    "table3": "the paper's Table 3: networks of a zoo that the autoencoder has not seen",
+    "table4": "the paper's Table 4: other architectures",
+    "table9": "the paper's Table 9: reconstruction of more diverse zoos",
+    "figure3": "the paper's Figure 3: noise on latents, and paths between them",
+    "figure5": "the paper's Figure 5: ensembles of 1 to 15, of a source or of an experiment",
+    "figures-weights": "the paper's Figures 2 and 9 to 12: weights by layer before and after reconstruction, latents",
+    "novelty": "accuracy against likeness to the training networks, with noise and averages as yardsticks",
+    "initializer": "init_ against what a user has today: epochs and seconds to the same accuracy",
+    "report": "docs/results.md with its figures, from all results",
 }
 
 
 def main(argv: list[str]) -> int:
     """Run one measurement."""
     if not argv or argv[0] not in NAMES:
-        print("python -m benchmarks NAME\n" + "\n".join(f"  {name:13} {title}" for name, title in NAMES.items()))
+        print("python -m benchmarks NAME\n" + "\n".join(f"  {name:15} {title}" for name, title in NAMES.items()))
         return 0 if argv[:1] in ([], ["--help"], ["-h"]) else 2
     module = importlib.import_module(f"benchmarks.{argv[0].replace('-', '_')}")
     module.main(argv[1:])
     return 0
 
 
-sys.exit(main(sys.argv[1:]))
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -17,8 +17,10 @@ import hyperinit
 FOLDER = Path(__file__).parent / "results"
 
 
-def save(name: str, command: str, config: dict[str, Any], results: dict[str, Any], began: float) -> Path:
-    """Write one result as JSON and return its path."""
+def save(  # noqa: PLR0913 - what a result consists of
+    name: str, command: str, config: dict[str, Any], results: dict[str, Any], began: float, folder: Path | None = None
+) -> Path:
+    """Write one result as JSON into `folder`, by default `benchmarks/results`, and return its path."""
     record = {
         "name": name,
         "command": command,
@@ -31,8 +33,9 @@ def save(name: str, command: str, config: dict[str, Any], results: dict[str, Any
         "seconds": round(time.monotonic() - began, 1),
         "results": results,
     }
-    FOLDER.mkdir(exist_ok=True)
-    path = FOLDER / f"{name}.json"
+    folder = folder or FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
     path.write_text(json.dumps(record, indent=1) + "\n")
     return path
 

@@ -1,0 +1,81 @@
+"""Figure 3: accuracy and reconstruction under noise on latents, and along straight paths between latents.
+
+python -m benchmarks figure3 --images svhn --scale small --data DATA
+
+Noise is relative: its standard deviation is a share of that of the latents, coordinate by coordinate. Paths lead from
+the first to the last snapshot of one held-out network, and between two held-out networks.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.experiment import Experiment
+from benchmarks.populations import Task
+from benchmarks.results import save, summary
+from benchmarks.scales import command, parse, parser
+from hyperinit.representation import HyperRepresentation
+from hyperinit_training.losses import layer_std, r2
+from hyperinit_training.zoo import Zoo
+
+NOISES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
+STEPS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+PAIRS = 250  # of different networks; as many as there are networks otherwise
+
+
+def main(argv: list[str]) -> None:
+    """Measure and write `figure3-IMAGES-SCALE.json`."""
+    made = parser("figure3", __doc__)
+    made.add_argument("--images", default="svhn")
+    arguments = parse(made, argv)
+    began = time.monotonic()
+    scale = arguments.scale
+    experiment = Experiment(arguments.images, scale, arguments.experiments, arguments.data)
+    task, results = Task.of(experiment.images, experiment.recipe().zoo), {}
+    pairs = min(PAIRS, scale.draws)
+    for variant in ("lwln", "plain", "aligned"):
+        hr, held = experiment.representation(variant), experiment.prepared(variant).part("test")
+        results[variant] = {"noise": noisy(hr, held, task), **paths(hr, held, task, pairs)}
+        clean, noised = (results[variant]["noise"][str(noise)]["accuracy"]["mean"] for noise in (0.0, 0.1))
+        print(arguments.images, variant, f"no noise {clean:.2%}, a tenth {noised:.2%}", flush=True)
+    config = {"table": "figure3", "key": arguments.images, "pairs": pairs, **experiment.config()}
+    name = f"figure3-{arguments.images}-{scale.name}"
+    print(save(name, command("figure3", arguments), config, results, began, arguments.out).name)
+
+
+def noisy(hr: HyperRepresentation, held: Zoo, task: Task) -> dict[str, Any]:
+    """Accuracy and R2 of held-out networks whose latents got noise."""
+    z, generator = hr.encode(held.weights), torch.Generator().manual_seed(0)
+    std, mean = layer_std(hr.anchors.weights, hr.layout), hr.anchors.weights.mean(0)
+    found = {}
+    for noise in NOISES:
+        weights = hr.decode(z + noise * hr.anchors.z.std(0) * torch.randn(z.shape, generator=generator))
+        explained = r2(weights, held.weights, std, mean).item()
+        found[str(noise)] = {"accuracy": summary(task.test(weights)), "r2": round(explained, 5)}
+    return found
+
+
+def paths(hr: HyperRepresentation, held: Zoo, task: Task, pairs: int) -> dict[str, Any]:
+    """Mean accuracy at every step of paths along one network's training and between two networks."""
+    z, models = hr.encode(held.weights), torch.tensor([s.model for s in held.snapshots])
+    epochs = torch.tensor([s.epoch for s in held.snapshots])
+    ends = [
+        (rows[epochs[rows].argmin()], rows[epochs[rows].argmax()])
+        for rows in ((models == model).nonzero()[:, 0] for model in models.unique())
+    ]
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randint(len(z), (8 * pairs, 2), generator=generator)
+    between = drawn[models[drawn[:, 0]] != models[drawn[:, 1]]][:pairs]
+    return {
+        "along one network's training": _path(hr, z, torch.tensor(ends), task),
+        "between two networks": _path(hr, z, between, task),
+    }
+
+
+def _path(hr: HyperRepresentation, z: Tensor, ends: Tensor, task: Task) -> dict[str, Any]:
+    first, last = z[ends[:, 0]], z[ends[:, 1]]
+    return {str(step): summary(task.test(hr.decode(first + step * (last - first)))) for step in STEPS}

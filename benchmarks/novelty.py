@@ -1,0 +1,131 @@
+"""Are generated networks new? Accuracy against likeness to the training networks, for every method of a source.
+
+python -m benchmarks novelty --source mnist --data DATA
+
+Likeness is the largest overlap of wrong answers (intersection over union) with any training network, and the distance
+to the nearest training network, both aligned to the training networks' mean. Yardsticks: the zoo's held-out networks,
+`noise` of growing size, and averages of more and more neighbours. Needs no training.
+
+Source: Zeng et al. 2025, arXiv:2506.07998.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import hyperinit
+from benchmarks.experiment import data_of
+from benchmarks.results import save, summary
+from benchmarks.scales import command, parse, parser
+from hyperinit.samplers import fitted
+from hyperinit_training.align import align
+from hyperinit_training.images import load_images
+from hyperinit_training.losses import layer_std
+from hyperinit_training.measure import Data, mistakes, overlap
+from hyperinit_training.zoo import Zoo
+
+NOISES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5)  # in units of each weight's spread over the zoo
+NEIGHBOURS = (2, 4, 8, 16, 32)
+ZOOS = Path(__file__).parent.parent / "training" / "zoos"
+
+
+class Likeness:
+    """Training networks (M, D) that others are compared with.
+
+    Args:
+        hr: the hyper-representation; its anchors are the training networks.
+        data: normalised test images and labels.
+        activation: of the networks.
+    """
+
+    def __init__(self, hr: hyperinit.HyperRepresentation, data: Data, activation: str) -> None:
+        self.data, self.activation, self.layout = data, activation, hr.layout
+        weights = hr.anchors.weights
+        self.mean, self.scale = weights.mean(0), layer_std(weights, hr.layout)
+        self.weights = self.aligned(weights)
+        self.wrong = mistakes(weights, data, activation)
+
+    def aligned(self, weights: Tensor) -> Tensor:
+        """Reorder the neurons of networks (N, D) to match the training networks' mean."""
+        generator = torch.Generator().manual_seed(0)
+        return align(weights, self.layout, generator=generator, rounds=1, reference=self.mean, scale=self.scale)
+
+    def of(self, weights: Tensor) -> dict[str, Any]:
+        """Accuracy, overlap and distance of every network (N, D), with their means."""
+        wrong = mistakes(weights, self.data, self.activation)
+        return self._found(wrong, overlap(wrong, self.wrong), self._distances(self.aligned(weights)).amin(1))
+
+    def of_training(self) -> dict[str, Any]:
+        """The same of each training network among the others: a zoo's own likeness."""
+        others = ~torch.eye(len(self.weights), dtype=torch.bool)
+        likeness = [overlap(row[None], self.wrong[keep]) for row, keep in zip(self.wrong, others, strict=True)]
+        distances = self._distances(self.weights).masked_fill(~others, torch.inf).amin(1)
+        return self._found(self.wrong, torch.cat(likeness), distances)
+
+    def _distances(self, weights: Tensor) -> Tensor:
+        found: Tensor = torch.cdist(weights, self.weights, compute_mode="donot_use_mm_for_euclid_dist")
+        return found
+
+    def _found(self, wrong: Tensor, likeness: Tensor, distances: Tensor) -> dict[str, Any]:
+        accuracy = 1 - wrong.float().mean(1)
+        columns = {"accuracy": accuracy, "overlap": likeness, "distance": distances}
+        return {key: summary(values.tolist()) for key, values in columns.items()}
+
+
+def main(argv: list[str]) -> None:
+    """Measure and write `novelty-SOURCE.json`."""
+    made = parser("novelty", __doc__)
+    made.add_argument("--source", default="digits", help="a source, or the artifact of an experiment")
+    made.add_argument("--zoo", type=Path, help="folder of its zoo, for the held-out networks; embedded ones are known")
+    made.add_argument("--draws", type=int, help="networks of each kind; default 50, and 4 at smoke scale")
+    arguments = parse(made, argv)
+    began = time.monotonic()
+    hr = hyperinit.load(arguments.source)
+    name = hr.card.zoo["images"]["name"]
+    images = load_images(name, data_of(name, arguments.data))
+    smoke = arguments.scale.name == "smoke"
+    draws = arguments.draws or arguments.scale.draws
+    likeness = Likeness(hr, images.normalised("test"), hr.card.zoo["recipe"]["activation"])
+    methods = [m for m in hr.methods() if m not in ("noise", "average") and not (smoke and m.startswith("neigh"))]
+    results: dict[str, Any] = {"methods": {}, "noise": {}, "average": {}, "recommended": hr.card.recommended}
+    for method in methods:
+        generator = torch.Generator().manual_seed(1)
+        results["methods"][method] = likeness.of(hr.sample(draws, method=method, generator=generator))
+        _tell(arguments.source, method, results["methods"][method])
+    for key, option, values in (("noise", "noise", NOISES), ("average", "neighbours", NEIGHBOURS)):
+        for value in values[:2] if smoke else values:
+            results[key][str(value)] = found = likeness.of(_baseline(hr, key, {option: value}, draws))
+            _tell(arguments.source, f"{key} {value}", found)
+    results["training networks among themselves"] = likeness.of_training()
+    held = _held_out(arguments.zoo or ZOOS / arguments.source)
+    if held is not None:
+        results["real, held out"] = likeness.of(held)
+        _tell(arguments.source, "real, held out", results["real, held out"])
+    source = Path(arguments.source).stem
+    config = {"table": "novelty", "key": source, "scale": arguments.scale.name, "draws": draws, "seed": 1}
+    config |= {"training networks": len(hr.anchors), "test images": len(images.y_test)}
+    print(save(f"novelty-{source}", command("novelty", arguments), config, results, began, arguments.out).name)
+
+
+def _baseline(hr: hyperinit.HyperRepresentation, method: str, options: dict[str, Any], draws: int) -> Tensor:
+    sampler = fitted(method, hr.anchors, replace(hr.header.samplers, **options))
+    return sampler.sample(draws, torch.Generator().manual_seed(1))
+
+
+def _held_out(folder: Path) -> Tensor | None:
+    """Networks (N, D) of a zoo's val and test parts, which no autoencoder was trained on."""
+    if not (folder / "zoo.json").exists():
+        return None
+    zoo = Zoo.load(folder)
+    return torch.cat([zoo.part("val").weights, zoo.part("test").weights])
+
+
+def _tell(source: str, name: str, found: dict[str, Any]) -> None:
+    row = "  ".join(f"{key} {value['mean']:.4g}" for key, value in found.items())
+    print(f"{source} {name:20} {row}", flush=True)

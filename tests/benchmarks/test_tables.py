@@ -1,0 +1,141 @@
+"""The paper's tables: its numbers as data, what is claimed of the results, and every script once at smoke scale."""
+
+import importlib
+import json
+
+import pytest
+import torch
+
+from benchmarks import claims, paper, report
+from benchmarks.__main__ import NAMES
+from benchmarks.claims import Results, better, mann_whitney, near_chance
+from benchmarks.results import save, summary
+from benchmarks.scales import SCALES
+from hyperinit_training.recipe import load_recipe
+
+
+def population(mean, spread=0.01, count=20):
+    return summary([mean + spread * (place - (count - 1) / 2) / count for place in range(count)])
+
+
+def table1(folder, scale, **means):
+    rows = {name.replace("_", " "): {"0": population(mean), "1": population(mean)} for name, mean in means.items()}
+    config = {"table": "table1", "key": "svhn", "scale": scale, "epochs": [1, 25, 50]}
+    save(f"table1-svhn-{scale}", "python", config, {"rows": rows}, 0.0, folder)
+
+
+# The paper's numbers
+
+
+def test_numbers_of_the_paper_that_are_quoted_in_its_text():
+    cells = {(c.table, c.key, c.row, c.epoch): (c.mean, c.std) for c in paper.cells()}
+    assert len(cells) == 9 * 4 + 15 * 2
+    assert cells["table1", "svhn", "S_KDE30", 0] == (51.5, 5.9)
+    assert cells["table1", "stl10", "B_KDE30", 25] == (38.4, 0.9)
+    assert cells["table2", "svhn-mnist", "S_GAN30", 1] == (75.0, 6.3)
+    assert cells["table2", "stl10-cifar10", "B_F", 50] == (49.2, 0.7)
+    effects = {(e.key, e.row, e.baseline): (e.p, e.cles) for e in paper.effects()}
+    assert effects["svhn-mnist", "S_GAN", "B_F"] == (1.5e-07, 0.2517)
+    assert effects["stl10", "S_KDE30", "B_T"] == (1.2e-06, 0.2948)
+    assert paper.medians()["stl10-cifar10", "S_Neigh"] == (10.0, None, None)
+
+
+def test_medians_agree_with_the_means_of_the_same_populations():
+    """Tables 1 and 10 describe the same networks, so a slip of a row or a column would show."""
+    medians = paper.medians()
+    for cell in paper.cells():
+        key = cell.key, cell.row
+        end = (50,) if cell.row == "B_T" or cell.table == "table2" else (25,)
+        if key in medians and cell.epoch in end:
+            assert abs(medians[key][0] - cell.mean) < 2 * cell.std
+
+
+def test_the_paper_scale_is_the_papers():
+    recipe = SCALES["paper"].recipe("svhn")
+    assert (recipe.zoo.models, recipe.zoo.epochs, recipe.zoo.snapshots) == (1000, 25, (21, 22, 23, 24, 25))
+    assert (recipe.autoencoder.width, recipe.autoencoder.latent, recipe.autoencoder.beta) == (1680, 1000, 0.92)
+    assert recipe.zoo.init == load_recipe("svhn-paper").zoo.init == "uniform"
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_baseline_differs_in_the_loss_only(scale):
+    lwln, plain = (vars(SCALES[scale].recipe("mnist", variant).autoencoder) for variant in ("lwln", "plain"))
+    assert {key for key in lwln if lwln[key] != plain[key]} == {"lwln"}
+
+
+# Verdicts
+
+
+def test_mann_whitney_effect_is_the_share_of_pairs_won():
+    first, second = torch.rand(2, 30, generator=torch.Generator().manual_seed(0)).tolist()
+    won = sum((a > b) + (a == b) / 2 for a in first for b in second) / 900
+    assert mann_whitney(first, second)[1] == pytest.approx(won)
+
+
+@pytest.mark.parametrize(("high", "low", "holds"), [(0.7, 0.5, True), (0.5, 0.7, False), (0.5, 0.5, None)])
+def test_a_comparison_holds_fails_or_is_unclear(high, low, holds):
+    assert better("", "", population(high), population(low)).holds is holds
+
+
+def test_what_is_missing_is_not_measured_and_not_failed():
+    assert better("", "", population(0.7), None).verdict == "not measured"
+    assert near_chance("", "", None, wanted=True).verdict == "not measured"
+
+
+@pytest.mark.parametrize(("mean", "wanted", "holds"), [(0.12, True, True), (0.3, True, False), (0.3, False, True)])
+def test_near_chance(mean, wanted, holds):
+    assert near_chance("", "", population(mean), wanted=wanted).holds is holds
+
+
+def test_larger_scales_count(tmp_path):
+    table1(tmp_path, "small", kde30=0.5)
+    table1(tmp_path, "paper", kde30=0.6)
+    table1(tmp_path, "smoke", kde30=0.1)
+    assert Results(tmp_path).row("table1", "svhn", "kde30", 0)["mean"] == pytest.approx(0.6)
+
+
+def test_report_states_failed_claims_first(tmp_path):
+    table1(tmp_path, "small", kde30=0.515, kde30_without_LWLN=0.7, uniform=0.1)
+    text = "\n\n".join(report.sections(Results(tmp_path), tmp_path / "figures"))
+    first = text.index("## What does not survive")
+    assert first < text.index("S_KDE30 is better than without LWLN") < text.index("## All claims")
+    lost = text[first : text.index("## All claims")]
+    assert "uniform is near chance" not in lost
+    assert "| table1 | svhn | S_KDE30 | 0 | 51.5 ± 5.9 | 51.5 ± 0.3 | yes |" in text
+    assert "| table1 | svhn | B_KDE30 | 0 | 10.1 ± 3.2 | 70.0 ± 0.3 | **no** |" in text
+    assert (tmp_path / "figures" / "table1-svhn.png").stat().st_size < 50_000
+
+
+def test_report_of_nothing_claims_nothing(tmp_path):
+    assert all(claim.holds == "" for claim in claims.claims(Results(tmp_path)))
+    assert "0 hold, 0 fail, 0 are unclear" in "\n".join(report.sections(Results(tmp_path), tmp_path))
+
+
+# Every script
+
+
+@pytest.mark.slow
+def test_every_table_runs_at_smoke_scale_and_is_reported(tmp_path):
+    scripts = {
+        "table1": ["--images", "mnist", "--all"],
+        "table2": ["--source", "svhn", "--target", "mnist"],
+        "table3": ["--source", "mnist", "--target", "svhn"],
+        "table4": [],
+        "table9": [],
+        "figure3": ["--images", "svhn"],
+        "figure5": ["--images", "svhn"],
+        "figures-weights": ["--images", "svhn"],
+        "novelty": ["--source", "digits"],
+        "initializer": ["--source", "digits"],
+    }
+    assert scripts.keys() <= NAMES.keys()
+    common = ["--scale", "smoke", "--out", str(tmp_path / "out"), "--experiments", str(tmp_path / "experiments")]
+    for name, arguments in scripts.items():
+        importlib.import_module(f"benchmarks.{name.replace('-', '_')}").main([*arguments, *common])
+    report.main(["--results", str(tmp_path / "out"), "--out", str(tmp_path / "docs")])
+    written = {json.loads(path.read_text())["config"]["table"] for path in (tmp_path / "out").glob("*.json")}
+    assert written == scripts.keys()
+    text = (tmp_path / "docs" / "results.md").read_text()
+    figures = {path.stem.split("-")[0] for path in (tmp_path / "docs" / "figures").glob("*.png")}
+    assert figures == {"table1", "figure3", "figure5", "figures", "novelty", "initializer"}
+    assert "Table 1, mnist" in text
