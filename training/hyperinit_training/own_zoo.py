@@ -31,8 +31,8 @@ from hyperinit_training.plots import draw
 from hyperinit_training.presets import preset as preset_of
 from hyperinit_training.recipe import AutoencoderRecipe
 from hyperinit_training.runs import write_json
-from hyperinit_training.symmetry import permutation_groups
-from hyperinit_training.train_autoencoder import LEAST_MODELS, Training, prepare, train_autoencoder
+from hyperinit_training.symmetry import permutation_groups, sign_groups
+from hyperinit_training.train_autoencoder import LEAST_MODELS, Groups, Training, prepare, train_autoencoder
 from hyperinit_training.usability import Usability, scorer, usability
 from hyperinit_training.zoo import Snapshot, Zoo
 
@@ -122,14 +122,14 @@ def _make(  # noqa: PLR0913
     evaluate: Evaluation | None, example_input: Any, groups: Any, preset: str, minutes: float | None,
     holdout: float, seed: int,
 ) -> Made:  # fmt: skip
-    layout, notes = _layout(factory, example_input, groups)
+    layout, signs, notes = _symmetries(factory, example_input, groups)
     families = inspect_zoo.families(inspect_zoo.distances(found), inspect_zoo.spread(found))
     raw = as_zoo(found, layout, families.labels, factory, holdout, seed)
     one_family = families.sizes[0] >= ONE_FAMILY * len(found)
     recipe = preset_of(preset, layout, len(raw.part("train")), one_family=one_family, seed=seed)
     prepared = prepare(raw, recipe)
     recipe = _timed(recipe, prepared, minutes, folder)
-    autoencoder = train_autoencoder(recipe, prepared, folder)
+    autoencoder = train_autoencoder(recipe, prepared, folder, signs=signs if recipe.permutations else None)
     title = f"{len(found)} checkpoints of {name}"
     bare = _assemble(autoencoder, prepared, Path(out or name).stem, title)
     score = None if evaluate is None else scorer(factory, layout, evaluate)
@@ -210,21 +210,25 @@ def guess_input(module: nn.Module) -> Tensor | None:
     return None
 
 
-def _layout(factory: Callable[[], nn.Module], example_input: Any, groups: Any) -> tuple[Layout, list[str]]:
-    """Read the layout with its permutation groups; notes say why there are none, or fewer than one might expect."""
+def _symmetries(
+    factory: Callable[[], nn.Module], example_input: Any, groups: Any
+) -> tuple[Layout, Groups | None, list[str]]:
+    """Read the layout with its permutation groups, and the signs that may flip; notes say why there are not more."""
     module = factory()
     layout = Layout.of(module)
     example = guess_input(module) if example_input is None else example_input
     if example is None:
         why = "no input of a usual size fits the network, so its symmetries were not looked for: give example_input"
-        return (layout.with_groups({}), [why])
+        return layout.with_groups({}), None, [why]
     try:
         symmetry = permutation_groups(module, example, groups)
+        signs = None if groups is not None else sign_groups(module, example).groups
     except LayoutError as error:
         if groups is not None:
             raise
-        return layout.with_groups({}), [f"symmetries were not found: {error}; groups can be written down by hand"]
-    return layout.with_groups(symmetry.groups), list(symmetry.notes)
+        return layout.with_groups({}), None, [f"no symmetries: {error}; groups can be written down by hand"]
+    found = signs if signs and any(any(axes) for axes in signs.values()) else None
+    return layout.with_groups(symmetry.groups), found, list(symmetry.notes)
 
 
 def _timed(recipe: AutoencoderRecipe, zoo: Zoo, minutes: float | None, folder: Path) -> AutoencoderRecipe:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -40,6 +41,7 @@ from hyperinit_training.runs import append_json, truncate_log, write_json, write
 from hyperinit_training.windows import code_windows, draw_places, window_size
 from hyperinit_training.zoo import Zoo
 
+Groups = Mapping[str, tuple[str | None, ...]]
 LOG_EVERY = 50
 DTYPES = {str(dtype): dtype for dtype in (torch.bfloat16, torch.float32)}
 CHECKPOINT_SECONDS = 60.0
@@ -82,9 +84,10 @@ class Training:
     Args:
         recipe: how to train.
         zoo: prepared zoo; its "train" part is learnt, its "val" part watched.
+        signs: groups of neurons that views may flip, see `symmetry.sign_groups`; used with permutations.
     """
 
-    def __init__(self, recipe: AutoencoderRecipe, zoo: Zoo) -> None:
+    def __init__(self, recipe: AutoencoderRecipe, zoo: Zoo, signs: Groups | None = None) -> None:
         self.recipe = recipe
         self.train, self.val = zoo.part("train").weights, zoo.part("val").weights
         if recipe.centre == "network":
@@ -96,7 +99,8 @@ class Training:
         self.loss = ReconstructionLoss(std if recipe.lwln else None)
         self.generator = torch.Generator().manual_seed(recipe.seed)
         groups = zoo.layout.group_sizes and recipe.permutations
-        self.permute = PermutationAugmentation(zoo.layout, recipe.permutations, self.generator) if groups else None
+        count = recipe.permutations
+        self.permute = PermutationAugmentation(zoo.layout, count, self.generator, signs=signs) if groups else None
         parameters = [*self.autoencoder.parameters(), *self.head.parameters()]
         self.optimizer = torch.optim.AdamW(parameters, recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.decay)
         self.step = 0
@@ -219,7 +223,7 @@ class Training:
         return {"recipe": str(asdict(self.recipe)), "zoo": hashlib.sha256(weights).hexdigest()}
 
 
-def train_autoencoder(recipe: AutoencoderRecipe, zoo: Zoo, folder: Path) -> Autoencoder:
+def train_autoencoder(recipe: AutoencoderRecipe, zoo: Zoo, folder: Path, *, signs: Groups | None = None) -> Autoencoder:
     """Train an autoencoder on a prepared zoo; a checkpoint found in `folder` is continued.
 
     Writes `recipe.json`, `log.jsonl` (one line every 50 steps) and `checkpoint.safetensors` into `folder`.
@@ -231,7 +235,7 @@ def train_autoencoder(recipe: AutoencoderRecipe, zoo: Zoo, folder: Path) -> Auto
     checkpoint, log = folder / "checkpoint.safetensors", folder / "log.jsonl"
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(recipe.seed)  # initial weights and dropout; restored on leaving
-        training = Training(recipe, zoo)
+        training = Training(recipe, zoo, signs)
         if checkpoint.exists():
             training.resume(checkpoint)
         write_json(folder / "recipe.json", asdict(recipe))
