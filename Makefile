@@ -27,6 +27,11 @@ test-slow: $(STAMP) ## the slow tests only
 	@echo "test-slow: slow tests"
 	@$(BIN)/python -m pytest -q -m "slow and not network and not gpu"
 
+.PHONY: bench
+bench: $(STAMP) ## speed against peers and floors; one row: ROW=name
+	@echo "bench: python -m benchmarks speed $(ROW:%=--row %)"
+	@$(BIN)/python -m benchmarks speed $(ROW:%=--row %)
+
 .PHONY: check
 check: $(STAMP) ## formatting, lint, types
 	@echo "check: ruff format --check"

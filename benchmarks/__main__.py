@@ -13,6 +13,7 @@ NAMES = {
     "resize-rules": "how tensors are resized, against the plain leading block",
     "select": "test accuracy of init_ when the best of several draws on a few training images is kept",
     "reading": "reading a folder of checkpoints into one matrix",
+    "speed": "our code against what people would use instead, and against what the machine allows",
     "latency": "what init_, ensemble and the import cost",
     "table1": "the paper's Table 1 and Figure 4: sampled networks on their own data set; with --all Tables 10 to 13",
     "table2": "the paper's Table 2: transfer to another data set",

@@ -25,11 +25,7 @@ def save(  # noqa: PLR0913 - what a result consists of
         "name": name,
         "command": command,
         "config": config,
-        "hyperinit": hyperinit.__version__,
-        "commit": _commit(),
-        "torch": torch.__version__,
-        "device": f"{platform.machine()} CPU, {os.cpu_count()} cores",
-        "date": time.strftime("%Y-%m-%d"),
+        **stamp(),
         "seconds": round(time.monotonic() - began, 1),
         "results": results,
     }
@@ -38,6 +34,17 @@ def save(  # noqa: PLR0913 - what a result consists of
     path = folder / f"{name}.json"
     path.write_text(json.dumps(record, indent=1) + "\n")
     return path
+
+
+def stamp() -> dict[str, str]:
+    """What was measured, where and when."""
+    return {
+        "hyperinit": hyperinit.__version__,
+        "commit": _commit(),
+        "torch": torch.__version__,
+        "device": f"{platform.machine()} CPU, {os.cpu_count()} cores",
+        "date": time.strftime("%Y-%m-%d"),
+    }
 
 
 def summary(values: list[float]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -23,10 +24,10 @@ def bandwidth() -> float:
     return 2 * source.numel() * 4 / _best(lambda: target.copy_(source))
 
 
-def _best(call: object) -> float:
+def _best(call: Callable[[], object]) -> float:
     best = float("inf")
     for _ in range(6):
         began = time.perf_counter()
-        call()  # type: ignore[operator]
+        call()
         best = min(best, time.perf_counter() - began)
     return best

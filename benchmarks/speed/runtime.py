@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,7 +14,7 @@ from torch import nn
 
 import hyperinit
 from benchmarks.speed import machine
-from benchmarks.speed.timing import RUNS, Case, interleaved, spread
+from benchmarks.speed.timing import Case, Effort, interleaved, spread
 
 SOURCE = "svhn"
 FRESH = """
@@ -23,7 +24,7 @@ began = time.perf_counter()
 import hyperinit
 imported = time.perf_counter()
 names = {name.split(".")[0] for name in set(sys.modules) - before}
-heavy = {"sklearn", "scipy", "umap", "requests", "matplotlib"} & names
+heavy = {"sklearn", "scipy", "umap", "requests", "matplotlib", "numba", "pandas"} & names
 model = hyperinit.nets.cnn()
 start = time.perf_counter()
 hyperinit.init_(model, "svhn")
@@ -31,9 +32,9 @@ print(imported - began, time.perf_counter() - start, len(heavy))
 """
 
 
-def importing() -> list[Case]:
+def importing(effort: Effort) -> list[Case]:
     """`import hyperinit` after torch, and the first `init_`, each in a fresh process."""
-    found = [_fresh() for _ in range(2 * RUNS + 1)][1:]
+    found = [_fresh() for _ in range(2 * effort.runs + 1)][1:]
     heavy = max(number for _, _, number in found)
     note = "no heavy module is loaded" if not heavy else f"{heavy:.0f} heavy modules are loaded"
     return [
@@ -41,7 +42,7 @@ def importing() -> list[Case]:
     ]
 
 
-def initialising() -> list[Case]:
+def initialising(effort: Effort) -> list[Case]:
     """Warm `init_` of the zoo's CNN against `torch.nn.init` and a checkpoint; and the first call of a process."""
     model = hyperinit.nets.cnn()
     layers = [part for part in model if isinstance(part, nn.Conv2d | nn.Linear)]
@@ -60,10 +61,10 @@ def initialising() -> list[Case]:
                 "torch.nn.init": normal,
                 "checkpoint": lambda: model.load_state_dict(load_file(path)),
             },
-            runs=4 * RUNS,
+            runs=4 * effort.runs,
             repeat=5,
         )
-    first = [second for _, second, _ in (_fresh() for _ in range(RUNS))]
+    first = [second for _, second, _ in (_fresh() for _ in range(effort.runs))]
     ours, target = spread(times["ours"]), "at most 0.005 s"
     return [
         Case("warm init_, against torch.nn.init", "s", ours, spread(times["torch.nn.init"]), target=target),
@@ -72,34 +73,36 @@ def initialising() -> list[Case]:
     ]
 
 
-def decoding() -> list[Case]:
+def decoding(effort: Effort) -> list[Case]:
     """1,000 networks decoded at once, against one by one."""
     representation = hyperinit.load(SOURCE)
-    z = representation.anchors.z[torch.randint(len(representation.anchors), (1000,))]
-    times = interleaved({
+    count, few = effort.size(1000, 20), effort.size(100, 2)
+    z = representation.anchors.z[torch.randint(len(representation.anchors), (count,))]
+    calls: dict[str, Callable[[], object]] = {
         "ours": lambda: representation.decode(z),
-        "one by one": lambda: [representation.decode(row[None]) for row in z[:100]],
-    })  # fmt: skip
-    count = sum(layer.neurons for layer in representation.layout.layers)
+        "one by one": lambda: [representation.decode(row[None]) for row in z[:few]],
+    }
+    times = interleaved(calls, effort.runs)
+    tokens = sum(layer.neurons for layer in representation.layout.layers)
     weights = sum(value.numel() for value in representation.autoencoder.decoder.blocks.parameters())
-    operations = 2 * weights * count + 2 * sum(
+    operations = 2 * weights * tokens + 2 * sum(
         value.numel() for name, value in representation.autoencoder.decoder.named_parameters() if "expand" in name
     )
     return [
         Case(
-            "networks decoded per second, 1,000 at once", "1/s", spread(times["ours"], 1000),
-            spread(times["one by one"], 100), machine.flops() / operations,
+            f"networks decoded per second, {count:,} at once", "1/s", spread(times["ours"], count),
+            spread(times["one by one"], few), machine.flops() / operations,
             f"{operations / 1e6:.0f} MFLOP a network at {machine.flops() / 1e9:.0f} GFLOP/s",
             "at least 1,000 / s and 10 times one by one",
         )
     ]  # fmt: skip
 
 
-def ensembles() -> list[Case]:
+def ensembles(effort: Effort) -> list[Case]:
     """The forward pass of 15 members against a loop over them."""
     ensemble = hyperinit.ensemble(15, SOURCE).eval()
     cases = []
-    for batch in (1, 64, 1024):
+    for batch in (1, 4) if effort.small else (1, 64, 1024):
         x = torch.randn(batch, 1, 28, 28)
 
         def loop(x: torch.Tensor = x) -> torch.Tensor:
@@ -108,7 +111,7 @@ def ensembles() -> list[Case]:
         with torch.no_grad():
             torch.testing.assert_close(ensemble(x), loop(), rtol=1e-4, atol=1e-5)
             times = interleaved(
-                {"ours": lambda x=x: ensemble(x), "loop": loop}, runs=2 * RUNS, repeat=max(1, 64 // batch)
+                {"ours": lambda x=x: ensemble(x), "loop": loop}, runs=2 * effort.runs, repeat=max(1, 64 // batch)
             )
         floor = 15 * batch * FORWARD / machine.flops()
         reckoned = f"{FORWARD / 1e6:.2f} MFLOP an image and member at {machine.flops() / 1e9:.0f} GFLOP/s"

@@ -8,7 +8,17 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-RUNS = 5
+
+@dataclass(frozen=True)
+class Effort:
+    """How much of a row is run: `runs` of each call, and with `small` sizes that only show that the row works."""
+
+    runs: int = 5
+    small: bool = False
+
+    def size(self, full: int, small: int) -> int:
+        """Return one size or the other."""
+        return small if self.small else full
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,7 @@ class Case:
         return {**asdict(self), "ratio": ratio, "share_of_floor": share}
 
 
-def interleaved(calls: dict[str, Callable[[], object]], runs: int = RUNS, repeat: int = 1) -> dict[str, list[float]]:
+def interleaved(calls: dict[str, Callable[[], object]], runs: int, repeat: int = 1) -> dict[str, list[float]]:
     """Time each call `runs` times in turn, after one unmeasured turn; seconds of one of `repeat` calls in a row."""
     found: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(runs + 1):

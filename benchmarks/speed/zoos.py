@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.speed import machine
-from benchmarks.speed.timing import RUNS, Case, spread
+from benchmarks.speed.timing import Case, Effort, spread
 from hyperinit.layout import Layout
 from hyperinit.nets import cnn
 from hyperinit_training import compiled_cnn
@@ -27,20 +27,20 @@ EPOCH = 50_000
 TARGET = {"mnist-paper": 6, "mnist-tuned": 3}
 
 
-def zoo() -> list[Case]:
+def zoo(effort: Effort) -> list[Case]:
     """Both recipes; the data are noise, which takes as long as images."""
-    return [_case(name) for name in TARGET]
+    return [_case(name, effort) for name in TARGET]
 
 
-def _case(name: str) -> Case:
-    recipe, cores, count = load_recipe(name).zoo, os.cpu_count() or 1, IMAGES[name]
+def _case(name: str, effort: Effort) -> Case:
+    recipe, cores, count = load_recipe(name).zoo, os.cpu_count() or 1, effort.size(IMAGES[name], 256)
     images = np.random.default_rng(0).standard_normal((count, 1, 28, 28)).astype(np.float32)
     labels = np.random.default_rng(1).integers(0, 10, count)
     ours, peer = [], []
     _ours(recipe, images, labels, cores)  # compiles
     with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
         list(pool.map(_plain, [(recipe, images[:200], labels[:200])] * cores))  # imports torch
-        for _ in range(RUNS):
+        for _ in range(effort.runs):
             ours.append(_ours(recipe, images, labels, cores))
             began = time.perf_counter()
             list(pool.map(_plain, [(recipe, images, labels)] * cores))

@@ -1,0 +1,61 @@
+"""What our code costs against what people would use instead, and against what the machine allows.
+
+python -m benchmarks speed --row init
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.results import FOLDER, stamp
+from benchmarks.speed import autoencoders, report, runtime, samplers, scale, zoos
+from benchmarks.speed.timing import Case, Effort
+
+JSON = FOLDER / "speed.json"
+PAGE = Path(__file__).parents[2] / "docs" / "speed.md"
+ROWS: dict[str, Callable[[Effort], list[Case]]] = {
+    "import": runtime.importing,
+    "init": runtime.initialising,
+    "decode": runtime.decoding,
+    "ensemble": runtime.ensembles,
+    "zoo": zoos.zoo,
+    "autoencoder": autoencoders.autoencoder,
+    "augment": autoencoders.augment,
+    "umap": samplers.umap,
+    "scale": scale.scale,
+}
+
+
+def main(argv: list[str]) -> None:
+    """Run rows, or with `--report` only write the page from what is there."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks speed", description=__doc__)
+    parser.add_argument("--row", choices=ROWS, help="this row only; the others keep their figures")
+    parser.add_argument("--runs", type=int, default=Effort.runs)
+    parser.add_argument("--report", action="store_true", help="write docs/speed.md and measure nothing")
+    arguments = parser.parse_args(argv)
+    if not arguments.report:
+        for name in [arguments.row] if arguments.row else ROWS:
+            measure(name, Effort(arguments.runs))
+    PAGE.write_text(report.document(rows()))
+    print(PAGE)
+
+
+def measure(name: str, effort: Effort) -> None:
+    """Run one row, put it into the JSON beside the others and print its table."""
+    began, where = time.monotonic(), stamp()
+    cases = [case.to_json() for case in ROWS[name](effort)]
+    row = {**where, "threads": torch.get_num_threads(), "seconds": round(time.monotonic() - began, 1), "cases": cases}
+    JSON.write_text(json.dumps({"name": "speed", "rows": {**rows(), name: row}}, indent=1) + "\n")
+    print(report.section(name, row))
+
+
+def rows() -> dict[str, Any]:
+    """The rows measured so far."""
+    return dict(json.loads(JSON.read_text())["rows"]) if JSON.exists() else {}
