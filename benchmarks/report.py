@@ -6,6 +6,7 @@ python -m benchmarks report
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ HONEST = """## What does not survive
 
 The claims that fail or stay unclear, the paper's and this library's own. A claim that was not measured is neither."""
 ALL = """## All claims"""
+MISSING = "not measured"
 
 
 def main(argv: list[str]) -> None:
@@ -49,11 +51,13 @@ def sections(results: Results, figures: Path) -> Iterator[str]:
     lost = [claim for claim in found if claim.holds in (False, None)]
     yield f"{HONEST}\n\n{_claims(lost) if lost else 'None of what was measured.'}"
     counts = {word: sum(claim.verdict == word for claim in found) for word in ("holds", "**fails**", "unclear")}
-    missing = sum(claim.holds == "" for claim in found)
+    missing = Counter(claim.where for claim in found if claim.holds == "")
     yield (
         f"{ALL}\n\n{counts['holds']} hold, {counts['**fails**']} fail, {counts['unclear']} are unclear, "
-        f"{missing} are not measured.\n\n{_claims(found)}"
+        f"{missing.total()} are not measured.\n\n{_claims([claim for claim in found if claim.holds != ''])}"
     )
+    if missing:
+        yield "Not measured: " + "; ".join(f"{where} ({count})" for where, count in missing.items()) + "."
     yield _scales(results)
     for title, rows in (
         ("Tables 1 and 2", cells(results)),
@@ -64,7 +68,10 @@ def sections(results: Results, figures: Path) -> Iterator[str]:
         ("Table 9: R2 on other zoos", table9(results)),
         ("Initialisers: to the default's final accuracy", initializers(results)),
     ):
-        yield f"## {title}\n\n{table(rows)}"
+        kept = list(rows)
+        measured = [row for row in kept if row[-1] != MISSING]
+        note = f"\n\n{len(kept) - len(measured)} more of the paper's entries are not measured."
+        yield f"## {title}\n\n{table(measured)}{note if len(measured) < len(kept) else ''}"
     yield "## Figures"
     for (name, key), record in sorted(results.records.items()):
         file = figures / f"{name}-{key}.png"
@@ -102,7 +109,7 @@ def cells(results: Results) -> Iterator[tuple[str, ...]]:
     for cell in paper.cells():
         found = results.row(cell.table, cell.key, paper.ROWS[cell.row], cell.epoch)
         theirs = f"{cell.mean} ± {cell.std}"
-        ours, agree = ("", "not measured") if found is None else (percent(found), agrees(cell.mean, cell.std, found))
+        ours, agree = ("", MISSING) if found is None else (percent(found), agrees(cell.mean, cell.std, found))
         yield (cell.table, cell.key, cell.row, str(cell.epoch), theirs, ours, agree)
 
 
@@ -122,7 +129,7 @@ def medians(results: Results) -> Iterator[tuple[str, ...]]:
         theirs = f"{median} [{low}, {high}]" if low is not None else f"{median} N/A"
         found = at_end(results, key, row)
         if found is None:
-            yield (key, row, theirs, "", "not measured")
+            yield (key, row, theirs, "", MISSING)
             continue
         own, lower, upper = (100 * value for value in interval(found["values"]))
         a, b = (median, median) if low is None or high is None else (low, high)
@@ -157,7 +164,7 @@ def effects(results: Results) -> Iterator[tuple[str, ...]]:
         pair = at_end(results, effect.key, effect.row), at_end(results, effect.key, effect.baseline)
         theirs = f"{effect.p:.1e}, {effect.cles:.2f}"
         if pair[0] is None or pair[1] is None:
-            yield (effect.key, effect.row, effect.baseline, theirs, "", "not measured")
+            yield (effect.key, effect.row, effect.baseline, theirs, "", MISSING)
             continue
         p, cles = mann_whitney(pair[0]["values"], pair[1]["values"])
         same = "yes" if (cles - 0.5) * (effect.cles - 0.5) >= 0 else "**no**"
@@ -193,7 +200,7 @@ def table9(results: Results) -> Iterator[tuple[str, ...]]:
     record = results.records.get(("table9", "svhn"))
     for trained, row in paper.TABLE9.items():
         for zoo, theirs in row.items():
-            ours = f"{100 * record['results']['rows'][trained][zoo]:.1f}" if record else "not measured"
+            ours = f"{100 * record['results']['rows'][trained][zoo]:.1f}" if record else MISSING
             yield (trained, zoo, str(theirs), ours)
 
 
