@@ -211,9 +211,10 @@ def _novelty(r: Results) -> Iterator[Claim]:
         for method, row in found["methods"].items():
             if row["accuracy"]["mean"] > CHANCE + 2 * NEAR:
                 at, ours = likeness_at(curve, row["accuracy"]["mean"]), row["overlap"]["mean"]
+                error = row["overlap"]["std"] / row["overlap"]["n"] ** 0.5
                 text = f"{method} is newer than training networks plus noise of the same accuracy"
                 shown = "no noise is as accurate" if at is None else f"overlap {ours:.2f} against {at:.2f}"
-                yield Claim(where, text, None if at is None else ours < at, shown)
+                yield Claim(where, text, None if at is None or abs(ours - at) < 2 * error else ours < at, shown)
 
 
 def likeness_at(curve: list[tuple[float, float]], accuracy: float) -> float | None:
