@@ -14,6 +14,7 @@ NAMES = {
     "select": "test accuracy of init_ when the best of several draws on a few training images is kept",
     "reading": "reading a folder of checkpoints into one matrix",
     "latency": "what init_, ensemble and the import cost",
+    "prepare": "one piece of what the paper's tables share: a zoo, or an autoencoder of it",
     "table1": "the paper's Table 1 and Figure 4: sampled networks on their own data set; with --all Tables 10 to 13",
     "table2": "the paper's Table 2: transfer to another data set",
     "table3": "the paper's Table 3: networks of a zoo that the autoencoder has not seen",
