@@ -13,7 +13,7 @@ from hyperinit_training.zoo_recipe import scaled
 
 ZOO_EPOCHS = 25  # the last snapshot of the paper's zoos; what they train on after it enters no autoencoder
 DIGITS = {"images": "digits", "init": "default", "rate": 4e-3, "batch": 20}  # learns something within seconds
-COMPACT = {"width": 128, "heads": 4, "feedforward": 512, "depth": 2, "latent": 256, "batch": 64, "steps": 3000}
+COMPACT = {"width": 128, "heads": 4, "feedforward": 512, "depth": 2, "latent": 256, "batch": 64, "steps": 2000}
 TINY = {"width": 24, "heads": 2, "feedforward": 32, "depth": 1, "latent": 12, "batch": 8, "steps": 60, "warmup": 5}
 AS_PAPER = {"compression": "flatten", "block": "compact", "standardise": False, "rate": 1e-3}
 VARIANTS: dict[str, dict[str, Any]] = {
