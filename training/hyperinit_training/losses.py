@@ -227,6 +227,21 @@ class ProjectionHead(nn.Module):
         return projected
 
 
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Return the divergence of Gaussians from N(0, 1) per latent coordinate: the mean of KL / L over the batch.
+
+    Args:
+        mean: of every coordinate, (B, L).
+        log_variance: of every coordinate, (B, L).
+
+    Source: Kingma and Welling 2014, arXiv:1312.6114, Appendix B.
+
+    >>> kl_divergence(torch.tensor([[0.0, 2.0]]), torch.zeros(1, 2))
+    tensor(1.)
+    """
+    return (mean.square() + log_variance.exp() - 1 - log_variance).mean() / 2
+
+
 def combined(reconstruction: Tensor, contrast: Tensor, beta: float) -> Tensor:
     """Return the training loss: beta * reconstruction + (1 - beta) * contrast.
 

@@ -25,7 +25,7 @@ from hyperinit.factories import load_factory
 from hyperinit.layout import Layout
 from hyperinit.representation import HyperRepresentation
 from hyperinit.samplers import Anchors, SamplerOptions
-from hyperinit_training import inspect_zoo
+from hyperinit_training import inspect_zoo, processes
 from hyperinit_training.checkpoints import Checkpoints, Evaluation, read_checkpoints
 from hyperinit_training.plots import draw
 from hyperinit_training.presets import preset as preset_of
@@ -143,10 +143,12 @@ def _make(  # noqa: PLR0913
     }  # fmt: skip
     card = replace(bare.card, recommended=measured.recommended, zoo=facts)
     representation = bare.with_header(replace(bare.header, card=card))
-    write_json(folder / "result.json", {"usability": asdict(measured), "notes": notes})
-    draw(folder, measured)
-    if out is not None:
-        representation.save(Path(out))
+    if processes.is_first():
+        write_json(folder / "result.json", {"usability": asdict(measured), "notes": notes})
+        draw(folder, measured)
+        if out is not None:
+            representation.save(Path(out))
+    processes.barrier()
     return Made(representation, measured, tuple(notes))
 
 
@@ -232,7 +234,7 @@ def _timed(recipe: AutoencoderRecipe, zoo: Zoo, minutes: float | None, folder: P
     if minutes is None:
         return recipe
     plan = folder / "steps.json"
-    if plan.exists():
+    if processes.agreed(plan.exists()):
         return _of_steps(recipe, int(json.loads(plan.read_text())["steps"]))
     with torch.random.fork_rng(devices=[]):
         training = Training(recipe, zoo)
@@ -240,10 +242,11 @@ def _timed(recipe: AutoencoderRecipe, zoo: Zoo, minutes: float | None, folder: P
         began = time.monotonic()
         for _ in range(TRIED):
             training.advance()
-    seconds = (time.monotonic() - began) / TRIED
+    seconds = processes.agreed((time.monotonic() - began) / TRIED)
     steps = max(1, round(60 * minutes / seconds))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(plan, {"steps": steps, "seconds per step": seconds, "minutes": minutes})
+    if processes.is_first():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(plan, {"steps": steps, "seconds per step": seconds, "minutes": minutes})
     return _of_steps(recipe, steps)
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hyperinit.files import replacing
@@ -28,6 +29,18 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """Write a safetensors file in one step."""
     with replacing(path) as temporary:
         save_file({key: value.contiguous() for key, value in tensors.items()}, temporary, dict(metadata or {}))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read what `write_tensors` wrote: tensors and metadata."""
+    with safe_open(path, "pt") as file:
+        metadata = dict(file.metadata() or {})
+    return load_file(path), metadata
+
+
+def prefixed(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Take the tensors whose names begin with `prefix`, by the rest of their names."""
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def append_json(path: Path, record: Mapping[str, Any]) -> None:

@@ -1,5 +1,8 @@
 """Train the autoencoder of a hyper-representation on a zoo; resumable at any step with the same result.
 
+Several processes share the rows of every batch (see `processes`): their losses and gradients are those of the whole
+batch, BatchNorm and contrast included, up to the order of sums. Dropout draws other masks.
+
 Letters: N snapshots, B of them in a batch, D weights per network, L latent size.
 
 Source: Schürholt et al. 2022, arXiv:2209.14733, section 2 (losses, augmentations) and Table 8.
@@ -15,19 +18,20 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from hyperinit.autoencoder import Autoencoder
-from hyperinit.errors import ZooError
+from hyperinit.errors import ArgumentError, ZooError
+from hyperinit_training import processes
 from hyperinit_training.align import align
 from hyperinit_training.augment import PermutationAugmentation, erase
 from hyperinit_training.losses import (
     ProjectionHead,
     ReconstructionLoss,
     combined,
+    kl_divergence,
     layer_mean,
     layer_std,
     nt_xent,
@@ -36,8 +40,8 @@ from hyperinit_training.losses import (
 )
 from hyperinit_training.precision import fastest
 from hyperinit_training.recipe import AutoencoderRecipe
-from hyperinit_training.runs import append_json, truncate_log, write_json, write_tensors
-from hyperinit_training.windows import code_windows, draw_places, window_size
+from hyperinit_training.runs import append_json, prefixed, read_tensors, truncate_log, write_json, write_tensors
+from hyperinit_training.windows import code_windows, count_weights, draw_places, window_size
 from hyperinit_training.zoo import Zoo
 
 LOG_EVERY = 50
@@ -73,7 +77,10 @@ def prepare(zoo: Zoo, recipe: AutoencoderRecipe) -> Zoo:
         return zoo
     scale = layer_std(train.weights, zoo.layout)
     generator = torch.Generator().manual_seed(recipe.seed)
-    return replace(zoo, weights=align(zoo.weights, zoo.layout, generator=generator, families=zoo.families, scale=scale))
+    aligned = zoo.weights
+    if processes.is_first():
+        aligned = align(zoo.weights, zoo.layout, generator=generator, families=zoo.families, scale=scale)
+    return replace(zoo, weights=processes.from_first(aligned))
 
 
 class Training:
@@ -106,10 +113,14 @@ class Training:
         """Do one gradient step."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate * _warm_cosine(self.step, self.recipe.warmup, self.recipe.steps)
+        if self.recipe.dropout and processes.count() > 1:  # no two processes may drop alike, nor need to save states
+            place = self.step * processes.count() + processes.rank()
+            torch.default_generator.manual_seed((self.recipe.seed * 1_000_003 + place) % 2**63)
         rows = torch.randint(len(self.train), (self.recipe.batch,), generator=self.generator)
         losses = self.losses(self.train[rows])
         self.optimizer.zero_grad()
         losses.total.backward()
+        processes.average_gradients(self.optimizer.param_groups[0]["params"])
         nn.utils.clip_grad_norm_(self.autoencoder.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
@@ -125,29 +136,36 @@ class Training:
         penalty = self.recipe.kl_weight * kl
         if self.recipe.beta == 1:
             return Losses(reconstruction + penalty, reconstruction, torch.zeros(()), kl)
-        first, second = latents.chunk(2)
+        first, second = processes.gather(latents, len(views)).chunk(2)
         contrast = nt_xent(self.head(first), self.head(second))
         return Losses(combined(reconstruction, contrast, self.recipe.beta) + penalty, reconstruction, contrast, kl)
 
     def _code_networks(self, views: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents, reconstruction and divergence of whole networks (2 B, D)."""
+        """Latents of this process's share, reconstruction and divergence of whole networks (2 B, D)."""
+        rows, mine = len(views), processes.share()
+        views, targets = views[mine], targets[mine]
+        part = len(views) / rows * processes.count()
         spread: Tensor | float = self.recipe.latent_noise
         kl = torch.zeros(())
         if self.recipe.variational:
             latents, log_variance = self.autoencoder.posterior(views)
-            spread, kl = (log_variance / 2).exp(), kl_divergence(latents, log_variance)
+            spread, kl = (log_variance / 2).exp(), processes.mean(part * kl_divergence(latents, log_variance))
         else:
             latents = self.autoencoder.encode(views)
-        noise = torch.randn(latents.shape, generator=self.generator) * spread
-        return latents, self.loss(self.autoencoder.decode(latents + noise), targets), kl
+        noise = torch.randn(rows, latents.shape[1], generator=self.generator)[mine] * spread
+        loss = self.loss(self.autoencoder.decode(latents + noise), targets)
+        return latents, processes.mean(part * loss), kl
 
     def _code_windows(self, views: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Likewise of one window of each network, the same in both of its views."""
         places = draw_places(self.autoencoder, len(views) // 2, self.generator).repeat(2, 1)
         noise = torch.randn(*places.shape, self.recipe.latent, generator=self.generator) * self.recipe.latent_noise
         lwln = self.recipe.lwln
-        latents, reconstruction = code_windows(self.autoencoder, views, targets, places, noise, lwln=lwln)
-        return latents, reconstruction, torch.zeros(())
+        mine, size = processes.share(), views.shape[1]
+        rows = (views[mine], targets[mine], places[mine], noise[mine])
+        latents, loss = code_windows(self.autoencoder, *rows, lwln=lwln)
+        weights = [count_weights(self.autoencoder, found, size) for found in (places[mine], places)]
+        return latents, processes.mean(weights[0] / weights[1] * processes.count() * loss), torch.zeros(())
 
     def autocast(self) -> torch.autocast:
         """Return the context of mixed precision; it does nothing where float32 is the faster."""
@@ -194,17 +212,17 @@ class Training:
             ZooError: if the file is damaged or belongs to another recipe or zoo.
         """
         try:
-            tensors, metadata = load_file(path), _metadata(path)
+            tensors, metadata = read_tensors(path)
             found, ours = {key: metadata[key] for key in ("recipe", "zoo")}, self.identity()
             for key in ("recipe", "zoo"):
                 if found[key] != ours[key]:
                     raise ValueError(f"it was written for another {key}")
             state: dict[int, dict[str, Tensor]] = {}
-            for key, value in _prefixed(tensors, "optimizer.").items():
+            for key, value in prefixed(tensors, "optimizer.").items():
                 index, _, name = key.partition(".")
                 state.setdefault(int(index), {})[name] = value
-            self.autoencoder.load_state_dict(_prefixed(tensors, "autoencoder."))
-            self.head.load_state_dict(_prefixed(tensors, "head."))
+            self.autoencoder.load_state_dict(prefixed(tensors, "autoencoder."))
+            self.head.load_state_dict(prefixed(tensors, "head."))
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({"state": state, "param_groups": groups})
             self.generator.set_state(tensors["random.generator"])
@@ -222,25 +240,42 @@ class Training:
 def train_autoencoder(recipe: AutoencoderRecipe, zoo: Zoo, folder: Path) -> Autoencoder:
     """Train an autoencoder on a prepared zoo; a checkpoint found in `folder` is continued.
 
-    Writes `recipe.json`, `log.jsonl` (one line every 50 steps) and `checkpoint.safetensors` into `folder`.
+    The first process writes `recipe.json`, `log.jsonl` (one line every 50 steps) and `checkpoint.safetensors` into `folder`,
+    which all processes share.
 
     Returns:
         The trained autoencoder in evaluation mode.
+
+    Raises:
+        ArgumentError: if there are more processes than views in a batch.
+        ZooError: if a checkpoint does not fit, or the processes have different networks to train on.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    if processes.count() > 2 * recipe.batch:
+        raise ArgumentError(f"at most {2 * recipe.batch} processes can share a batch, got {processes.count()}")
+    first = processes.is_first()
+    if first:
+        folder.mkdir(parents=True, exist_ok=True)
     checkpoint, log = folder / "checkpoint.safetensors", folder / "log.jsonl"
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(recipe.seed)  # initial weights and dropout; restored on leaving
         training = Training(recipe, zoo)
-        if checkpoint.exists():
+        _check_same(training)
+        training.dtype = list(DTYPES.values())[int(processes.agreed(list(DTYPES.values()).index(training.dtype)))]
+        if processes.agreed(checkpoint.exists()):
             training.resume(checkpoint)
-        write_json(folder / "recipe.json", asdict(recipe))
-        truncate_log(log, training.step)
+        processes.barrier()  # none reads what the first writes from here on
+        if first:
+            write_json(folder / "recipe.json", asdict(recipe))
+            truncate_log(log, training.step)
         saved = time.monotonic()
-        with tqdm(total=recipe.steps, initial=training.step, unit="step", desc="autoencoder", disable=None) as bar:
+        with tqdm(
+            total=recipe.steps, initial=training.step, unit="step", desc="autoencoder", disable=None if first else True
+        ) as bar:
             while training.step < recipe.steps:
                 losses = training.advance()
                 bar.update()
+                if not first:
+                    continue
                 if training.step % LOG_EVERY == 0 or training.step == recipe.steps:
                     record = {key: value.item() for key, value in vars(losses).items()} | training.measure()
                     append_json(log, {"step": training.step, **record})
@@ -248,23 +283,15 @@ def train_autoencoder(recipe: AutoencoderRecipe, zoo: Zoo, folder: Path) -> Auto
                 if time.monotonic() - saved > CHECKPOINT_SECONDS:
                     training.save(checkpoint)
                     saved = time.monotonic()
-        training.save(checkpoint)
+        if first:
+            training.save(checkpoint)
     return training.autoencoder.eval()
 
 
-def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Return the divergence of Gaussians from N(0, 1) per latent coordinate: the mean of KL / L over the batch.
-
-    Args:
-        mean: of every coordinate, (B, L).
-        log_variance: of every coordinate, (B, L).
-
-    Source: Kingma and Welling 2014, arXiv:1312.6114, Appendix B.
-
-    >>> kl_divergence(torch.tensor([[0.0, 2.0]]), torch.zeros(1, 2))
-    tensor(1.)
-    """
-    return (mean.square() + log_variance.exp() - 1 - log_variance).mean() / 2
+def _check_same(training: Training) -> None:
+    digest = int(training.identity()["zoo"][:12], 16)
+    if processes.agreed(digest) != digest:
+        raise ZooError(f"all processes must train on one zoo, process {processes.rank()} has another; share a folder")
 
 
 def _warm_cosine(step: int, warmup: int, steps: int) -> float:
@@ -272,14 +299,3 @@ def _warm_cosine(step: int, warmup: int, steps: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(1, steps - warmup))
-
-
-def _prefixed(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        return dict(file.metadata() or {})
