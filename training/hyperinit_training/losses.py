@@ -5,6 +5,7 @@ Letters: N networks, B networks in a batch, D weights per network, L latent size
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -13,6 +14,20 @@ from torch.nn import functional
 
 from hyperinit.errors import ArgumentError
 from hyperinit.layout import Layout
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The parts of one step's loss.
+
+    `total` = beta * reconstruction + (1 - beta) * contrast (paper, eq. 1) + kl_weight * kl, which is 0 unless the
+    autoencoder is variational.
+    """
+
+    total: Tensor
+    reconstruction: Tensor
+    contrast: Tensor
+    kl: Tensor
 
 
 def layer_std(weights: Tensor, layout: Layout, floor: float = 1e-4) -> Tensor:

@@ -106,6 +106,16 @@ def agreed(number: float) -> float:
     return from_first(torch.tensor(number, dtype=torch.float64)).item()
 
 
+def same(number: int) -> bool:
+    """Say whether all processes have one number, below 2**53; all get the same answer.
+
+    >>> same(3)
+    True
+    """
+    differs = torch.tensor(float(agreed(number) != number))
+    return not mean(differs).item()
+
+
 def gather(part: Tensor, rows: int) -> Tensor:
     """Put the rows together of which each process has its `share`.
 

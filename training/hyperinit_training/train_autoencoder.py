@@ -11,9 +11,8 @@ Source: Schürholt et al. 2022, arXiv:2209.14733, section 2 (losses, augmentatio
 from __future__ import annotations
 
 import hashlib
-import math
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -28,6 +27,7 @@ from hyperinit_training import processes
 from hyperinit_training.align import align
 from hyperinit_training.augment import PermutationAugmentation, erase
 from hyperinit_training.losses import (
+    Losses,
     ProjectionHead,
     ReconstructionLoss,
     combined,
@@ -40,7 +40,16 @@ from hyperinit_training.losses import (
 )
 from hyperinit_training.precision import fastest
 from hyperinit_training.recipe import AutoencoderRecipe
-from hyperinit_training.runs import append_json, prefixed, read_tensors, truncate_log, write_json, write_tensors
+from hyperinit_training.runs import (
+    append_json,
+    load_optimizer,
+    optimizer_tensors,
+    prefixed,
+    read_tensors,
+    truncate_log,
+    write_json,
+    write_tensors,
+)
 from hyperinit_training.windows import code_windows, count_weights, draw_places, window_size
 from hyperinit_training.zoo import Zoo
 
@@ -48,20 +57,6 @@ LOG_EVERY = 50
 DTYPES = {str(dtype): dtype for dtype in (torch.bfloat16, torch.float32)}
 CHECKPOINT_SECONDS = 60.0
 LEAST_MODELS = 8
-
-
-@dataclass(frozen=True)
-class Losses:
-    """The parts of one step's loss.
-
-    `total` = beta * reconstruction + (1 - beta) * contrast (paper, eq. 1) + kl_weight * kl, which is 0 unless the
-    autoencoder is variational.
-    """
-
-    total: Tensor
-    reconstruction: Tensor
-    contrast: Tensor
-    kl: Tensor
 
 
 def prepare(zoo: Zoo, recipe: AutoencoderRecipe) -> Zoo:
@@ -112,7 +107,7 @@ class Training:
     def advance(self) -> Losses:
         """Do one gradient step."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate * _warm_cosine(self.step, self.recipe.warmup, self.recipe.steps)
+            group["lr"] = self.recipe.rate_at(self.step)
         if self.recipe.dropout and processes.count() > 1:  # no two processes may drop alike, nor need to save states
             place = self.step * processes.count() + processes.rank()
             torch.default_generator.manual_seed((self.recipe.seed * 1_000_003 + place) % 2**63)
@@ -199,8 +194,7 @@ class Training:
         """Write everything that a resumed run needs."""
         tensors = {f"autoencoder.{key}": value for key, value in self.autoencoder.state_dict().items()}
         tensors |= {f"head.{key}": value for key, value in self.head.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
+        tensors |= {f"optimizer.{key}": value for key, value in optimizer_tensors(self.optimizer).items()}
         tensors["random.generator"] = self.generator.get_state()
         tensors["random.global"] = torch.get_rng_state()
         write_tensors(path, tensors, {"step": str(self.step), "dtype": str(self.dtype), **self.identity()})
@@ -217,14 +211,9 @@ class Training:
             for key in ("recipe", "zoo"):
                 if found[key] != ours[key]:
                     raise ValueError(f"it was written for another {key}")
-            state: dict[int, dict[str, Tensor]] = {}
-            for key, value in prefixed(tensors, "optimizer.").items():
-                index, _, name = key.partition(".")
-                state.setdefault(int(index), {})[name] = value
             self.autoencoder.load_state_dict(prefixed(tensors, "autoencoder."))
             self.head.load_state_dict(prefixed(tensors, "head."))
-            groups = self.optimizer.state_dict()["param_groups"]
-            self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+            load_optimizer(self.optimizer, prefixed(tensors, "optimizer."))
             self.generator.set_state(tensors["random.generator"])
             torch.set_rng_state(tensors["random.global"])
             self.step, self.dtype = int(metadata["step"]), DTYPES[metadata["dtype"]]
@@ -240,8 +229,8 @@ class Training:
 def train_autoencoder(recipe: AutoencoderRecipe, zoo: Zoo, folder: Path) -> Autoencoder:
     """Train an autoencoder on a prepared zoo; a checkpoint found in `folder` is continued.
 
-    The first process writes `recipe.json`, `log.jsonl` (one line every 50 steps) and `checkpoint.safetensors` into `folder`,
-    which all processes share.
+    Writes `recipe.json`, `log.jsonl` (one line every 50 steps) and `checkpoint.safetensors` into `folder`; of several
+    processes the first does, and all must see the folder.
 
     Returns:
         The trained autoencoder in evaluation mode.
@@ -259,11 +248,7 @@ def train_autoencoder(recipe: AutoencoderRecipe, zoo: Zoo, folder: Path) -> Auto
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(recipe.seed)  # initial weights and dropout; restored on leaving
         training = Training(recipe, zoo)
-        _check_same(training)
-        training.dtype = list(DTYPES.values())[int(processes.agreed(list(DTYPES.values()).index(training.dtype)))]
-        if processes.agreed(checkpoint.exists()):
-            training.resume(checkpoint)
-        processes.barrier()  # none reads what the first writes from here on
+        _begin(training, checkpoint)
         if first:
             write_json(folder / "recipe.json", asdict(recipe))
             truncate_log(log, training.step)
@@ -288,14 +273,11 @@ def train_autoencoder(recipe: AutoencoderRecipe, zoo: Zoo, folder: Path) -> Auto
     return training.autoencoder.eval()
 
 
-def _check_same(training: Training) -> None:
-    digest = int(training.identity()["zoo"][:12], 16)
-    if processes.agreed(digest) != digest:
-        raise ZooError(f"all processes must train on one zoo, process {processes.rank()} has another; share a folder")
-
-
-def _warm_cosine(step: int, warmup: int, steps: int) -> float:
-    """Share of the peak rate: rises linearly for `warmup` steps, then falls to zero as a cosine."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(1, steps - warmup))
+def _begin(training: Training, checkpoint: Path) -> None:
+    """Bring all processes to one state: that of the checkpoint, if there is one."""
+    if not processes.same(int(training.identity()["zoo"][:12], 16)):
+        raise ZooError("all processes must train on one zoo, got different ones; let them share a folder")
+    training.dtype = torch.bfloat16 if processes.agreed(training.dtype == torch.bfloat16) else torch.float32
+    if processes.agreed(checkpoint.exists()):
+        training.resume(checkpoint)
+    processes.barrier()  # the first writes from here on, and nobody reads
