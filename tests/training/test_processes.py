@@ -13,7 +13,6 @@ from hyperinit_training.recipe import AutoencoderRecipe
 from hyperinit_training.train_autoencoder import Training
 from hyperinit_training.zoo import Snapshot, Zoo
 
-
 TINY = AutoencoderRecipe(
     width=16, heads=2, feedforward=32, depth=1, latent=8, permutations=20, batch=5, warmup=5, rate=1e-3
 )
@@ -122,7 +121,7 @@ def test_three_processes_train_as_one_does(monkeypatch, networks, variant):
             [p.grad.flatten() for p in training.optimizer.param_groups[0]["params"] if p.grad is not None]
         )
         losses = [first, *(training.advance() for _ in range(3))]
-        return torch.tensor([[found.total, found.reconstruction, found.contrast] for found in losses]), gradient
+        return torch.tensor([[v.item() for v in (x.total, x.reconstruction, x.contrast)] for x in losses]), gradient
 
     losses, gradient = steps(build())
     trainings = [build() for _ in range(3)]

@@ -1,7 +1,6 @@
 """Train the autoencoder of a hyper-representation on a zoo; resumable at any step with the same result.
 
-Several processes share the rows of every batch (see `processes`): their losses and gradients are those of the whole
-batch, BatchNorm and contrast included, up to the order of sums. Dropout draws other masks.
+Several processes share every batch (see `processes`); up to the order of sums they do what one does, but for dropout.
 
 Letters: N snapshots, B of them in a batch, D weights per network, L latent size.
 
@@ -237,7 +236,7 @@ def train_autoencoder(recipe: AutoencoderRecipe, zoo: Zoo, folder: Path) -> Auto
 
     Raises:
         ArgumentError: if there are more processes than views in a batch.
-        ZooError: if a checkpoint does not fit, or the processes have different networks to train on.
+        ZooError: if a checkpoint does not fit, or the processes have different zoos.
     """
     if processes.count() > 2 * recipe.batch:
         raise ArgumentError(f"at most {2 * recipe.batch} processes can share a batch, got {processes.count()}")
