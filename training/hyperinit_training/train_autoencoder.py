@@ -273,7 +273,7 @@ def train_autoencoder(recipe: AutoencoderRecipe, zoo: Zoo, folder: Path) -> Auto
 
 
 def _begin(training: Training, checkpoint: Path) -> None:
-    """Bring all processes to one state: that of the checkpoint, if there is one."""
+    """Bring all processes to one state: the checkpoint's, if any."""
     if not processes.same(int(training.identity()["zoo"][:12], 16)):
         raise ZooError("all processes must train on one zoo, got different ones; let them share a folder")
     training.dtype = torch.bfloat16 if processes.agreed(training.dtype == torch.bfloat16) else torch.float32
