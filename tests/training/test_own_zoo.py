@@ -123,14 +123,14 @@ def test_scores_of_any_scale_rank_the_anchors(checkpoints, tmp_path):
 
 
 def test_seeds_are_permuted_and_their_signs_are_flipped(tmp_path, monkeypatch):
-    def odd():
-        return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2))
+    def odd(seed=0):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 16), nn.ReLU(), nn.Linear(16, 2))
 
     (tmp_path / "nets").mkdir()
     for seed in range(12):
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            save_file(odd().state_dict(), tmp_path / "nets" / f"{seed:02}.safetensors")
+        save_file(odd(seed).state_dict(), tmp_path / "nets" / f"{seed:02}.safetensors")
     views = []
     made = train_autoencoder.PermutationAugmentation
 
@@ -140,7 +140,7 @@ def test_seeds_are_permuted_and_their_signs_are_flipped(tmp_path, monkeypatch):
 
     monkeypatch.setattr(train_autoencoder, "PermutationAugmentation", spy)
     found = own_zoo.make(tmp_path / "nets", model=odd, preset="tiny", run=tmp_path / "run")
-    assert found.representation.layout.group_sizes == {"0": 5, "2": 4}
+    assert found.representation.layout.group_sizes == {"0": 5, "2": 16}
     [signs] = views
     assert signs["0.weight"] == ("0", None)
     assert signs["2.weight"] == (None, "0"), "behind the ReLU no sign may flip"

@@ -31,3 +31,9 @@ def test_it_is_timed_once(monkeypatch):
 
 def test_a_timing_is_that_of_a_product():
     assert 0 < precision.seconds(torch.float32) < 1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_products_are_of_the_chosen_precision(dtype):
+    with precision.mixed(dtype):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype

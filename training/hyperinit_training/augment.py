@@ -14,6 +14,7 @@ from torch import Tensor
 from hyperinit.errors import ArgumentError
 from hyperinit.layout import Layout
 
+Groups = Mapping[str, tuple[str | None, ...]]  # for each tensor by name, the group of each axis
 CHUNK = 1024  # permutations that are built at once, so that building needs little more memory than the result
 
 
@@ -100,7 +101,7 @@ class PermutationAugmentation:
         count: int,
         generator: torch.Generator,
         device: torch.device | str = "cpu",
-        signs: Mapping[str, tuple[str | None, ...]] | None = None,
+        signs: Groups | None = None,
     ) -> None:
         if count < 1:
             raise ArgumentError(f"count must be >= 1, got {count}")

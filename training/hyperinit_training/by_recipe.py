@@ -7,6 +7,7 @@ from pathlib import Path
 from hyperinit import hub
 from hyperinit.errors import ArgumentError
 from hyperinit.representation import HyperRepresentation
+from hyperinit_training import processes
 from hyperinit_training.images import load_images
 from hyperinit_training.recipe import Recipe
 from hyperinit_training.zoo import Zoo
@@ -26,13 +27,13 @@ def zoo_of(recipe: Recipe, data: Path | None, folder: Path, *, half: bool = Fals
     """Train the zoo unless `folder` holds it already."""
     from hyperinit_training.train_zoo import train_zoo
 
-    if (folder / "zoo.json").exists():
+    if processes.agreed((folder / "zoo.json").exists()):
         found = Zoo.load(folder)
         if found.provenance.get("recipe") != recipe.zoo.to_json():
             raise ArgumentError(f"{folder} holds the zoo of another recipe; name another folder or delete it")
     else:
         found = train_zoo(recipe.zoo, load_images(recipe.zoo.images, data), folder)
-    if half:
+    if half and processes.is_first():
         found.save(folder, half=True)
     return found
 
@@ -55,9 +56,13 @@ def representation_of(recipe: Recipe, folder: Path, data: Path | None, run: Path
     images = load_images(recipe.zoo.images, data)
     found = prepare(found, recipe.autoencoder)
     autoencoder = train_autoencoder(recipe.autoencoder, found, run)
-    representation = finish(assemble(recipe, found, autoencoder), found, images)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    representation.save(out)
-    if out.resolve().parent == hub.FOLDER.resolve():
-        hub.register_embedded(out, out.stem, recipe.title)
-    return representation
+
+    def written() -> HyperRepresentation:
+        representation = finish(assemble(recipe, found, autoencoder), found, images)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        representation.save(out)
+        if out.resolve().parent == hub.FOLDER.resolve():
+            hub.register_embedded(out, out.stem, recipe.title)
+        return representation
+
+    return processes.once(written, lambda: HyperRepresentation.read(out))

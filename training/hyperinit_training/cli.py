@@ -15,7 +15,7 @@ import hyperinit
 from hyperinit.cli import show
 from hyperinit.errors import ArgumentError
 from hyperinit.representation import HyperRepresentation
-from hyperinit_training import by_recipe
+from hyperinit_training import by_recipe, processes
 from hyperinit_training.recipe import Recipe, load_recipe, recipes
 from hyperinit_training.train_autoencoder import LEAST_MODELS
 from hyperinit_training.zoo import Zoo, split_models
@@ -45,7 +45,8 @@ def pretrain(argv: Sequence[str]) -> int:
         raise ArgumentError(f"a zoo must have at least {LEAST_MODELS} networks to train on, got {train}: more --models")
     run = arguments.run or RUNS / recipe.name
     found = by_recipe.zoo_of(recipe, arguments.data, run / "zoo")
-    print(by_recipe.summary(found, run / "zoo"), file=sys.stderr)
+    if processes.is_first():
+        print(by_recipe.summary(found, run / "zoo"), file=sys.stderr)
     made = by_recipe.representation_of(recipe, run / "zoo", arguments.data, run / "autoencoder", arguments.out)
     return _wrote(made, arguments.out, as_json=arguments.json)
 

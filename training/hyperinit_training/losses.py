@@ -5,6 +5,7 @@ Letters: N networks, B networks in a batch, D weights per network, L latent size
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -13,6 +14,20 @@ from torch.nn import functional
 
 from hyperinit.errors import ArgumentError
 from hyperinit.layout import Layout
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The parts of one step's loss.
+
+    `total` = beta * reconstruction + (1 - beta) * contrast (paper, eq. 1) + kl_weight * kl, which is 0 unless the
+    autoencoder is variational.
+    """
+
+    total: Tensor
+    reconstruction: Tensor
+    contrast: Tensor
+    kl: Tensor
 
 
 def layer_std(weights: Tensor, layout: Layout, floor: float = 1e-4) -> Tensor:
@@ -225,6 +240,21 @@ class ProjectionHead(nn.Module):
         """Project latents (B, L) to (B, P)."""
         projected: Tensor = self.layers(latents)
         return projected
+
+
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Return the divergence of Gaussians from N(0, 1) per latent coordinate: the mean of KL / L over the batch.
+
+    Args:
+        mean: of every coordinate, (B, L).
+        log_variance: of every coordinate, (B, L).
+
+    Source: Kingma and Welling 2014, arXiv:1312.6114, Appendix B.
+
+    >>> kl_divergence(torch.tensor([[0.0, 2.0]]), torch.zeros(1, 2))
+    tensor(1.)
+    """
+    return (mean.square() + log_variance.exp() - 1 - log_variance).mean() / 2
 
 
 def combined(reconstruction: Tensor, contrast: Tensor, beta: float) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -25,14 +25,15 @@ from hyperinit.factories import load_factory
 from hyperinit.layout import Layout
 from hyperinit.representation import HyperRepresentation
 from hyperinit.samplers import Anchors, SamplerOptions
-from hyperinit_training import inspect_zoo
+from hyperinit_training import inspect_zoo, processes
+from hyperinit_training.augment import Groups
 from hyperinit_training.checkpoints import Checkpoints, Evaluation, read_checkpoints
 from hyperinit_training.plots import draw
 from hyperinit_training.presets import preset as preset_of
 from hyperinit_training.recipe import AutoencoderRecipe
 from hyperinit_training.runs import write_json
 from hyperinit_training.symmetry import permutation_groups, sign_groups
-from hyperinit_training.train_autoencoder import LEAST_MODELS, Groups, Training, prepare, train_autoencoder
+from hyperinit_training.train_autoencoder import LEAST_MODELS, Training, prepare, train_autoencoder
 from hyperinit_training.usability import Usability, scorer, usability
 from hyperinit_training.zoo import Snapshot, Zoo
 
@@ -73,7 +74,7 @@ def make(  # noqa: PLR0913 - all but the first two have defaults
     scores: str | Path | None = None,
     evaluate: Evaluation | None = None,
     example_input: Tensor | tuple[Tensor, ...] | None = None,
-    groups: Mapping[str, tuple[str | None, ...]] | None = None,
+    groups: Groups | None = None,
     preset: str = "small",
     minutes: float | None = None,
     holdout: float = 0.15,
@@ -143,10 +144,12 @@ def _make(  # noqa: PLR0913
     }  # fmt: skip
     card = replace(bare.card, recommended=measured.recommended, zoo=facts)
     representation = bare.with_header(replace(bare.header, card=card))
-    write_json(folder / "result.json", {"usability": asdict(measured), "notes": notes})
-    draw(folder, measured)
-    if out is not None:
-        representation.save(Path(out))
+    if processes.is_first():
+        write_json(folder / "result.json", {"usability": asdict(measured), "notes": notes})
+        draw(folder, measured)
+        if out is not None:
+            representation.save(Path(out))
+    processes.barrier()
     return Made(representation, measured, tuple(notes))
 
 
@@ -236,7 +239,7 @@ def _timed(recipe: AutoencoderRecipe, zoo: Zoo, minutes: float | None, folder: P
     if minutes is None:
         return recipe
     plan = folder / "steps.json"
-    if plan.exists():
+    if processes.agreed(plan.exists()):
         return _of_steps(recipe, int(json.loads(plan.read_text())["steps"]))
     with torch.random.fork_rng(devices=[]):
         training = Training(recipe, zoo)
@@ -244,10 +247,11 @@ def _timed(recipe: AutoencoderRecipe, zoo: Zoo, minutes: float | None, folder: P
         began = time.monotonic()
         for _ in range(TRIED):
             training.advance()
-    seconds = (time.monotonic() - began) / TRIED
+    seconds = processes.agreed((time.monotonic() - began) / TRIED)
     steps = max(1, round(60 * minutes / seconds))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(plan, {"steps": steps, "seconds per step": seconds, "minutes": minutes})
+    if processes.is_first():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(plan, {"steps": steps, "seconds per step": seconds, "minutes": minutes})
     return _of_steps(recipe, steps)
 
 

@@ -24,6 +24,16 @@ def fastest() -> torch.dtype:
     return torch.bfloat16 if seconds(torch.bfloat16) * ADVANTAGE < seconds(torch.float32) else torch.float32
 
 
+def mixed(dtype: torch.dtype) -> torch.autocast:
+    """Return the context of mixed precision on the CPU; it does nothing for float32.
+
+    >>> with mixed(torch.float32):
+    ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+    torch.float32
+    """
+    return torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
 def seconds(dtype: torch.dtype) -> float:
     """Time one product of two square matrices; the best of three after a first one."""
     matrix = torch.ones(SIDE, SIDE, dtype=dtype, device="cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
@@ -99,6 +100,12 @@ class AutoencoderRecipe:
         require(0 <= self.permuted <= 1, f"permuted must lie in [0, 1], got {self.permuted}")
         require(0 <= self.kl_weight < 1e6, f"kl_weight must be at least 0, got {self.kl_weight}")
         self.config()
+
+    def rate_at(self, step: int) -> float:
+        """Return the learning rate of a step: it rises linearly for `warmup` steps, then falls to zero as a cosine."""
+        if step < self.warmup:
+            return self.rate * (step + 1) / self.warmup
+        return self.rate * (0.5 + 0.5 * math.cos(math.pi * (step - self.warmup) / max(1, self.steps - self.warmup)))
 
     def config(self) -> AutoencoderConfig:
         """Return the part that the autoencoder is built from."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hyperinit.errors import ArgumentError, LayoutError
 from hyperinit.specs import TensorSpec, group_sizes, reorder
+from hyperinit_training.augment import Groups
 from hyperinit_training.neurons import Neurons
 from hyperinit_training.trace import Tracer, trace
 
@@ -23,7 +24,6 @@ from hyperinit_training.trace import Tracer, trace
 # the change that its first tensor alone makes: in a deep network that may be small, and must not be none.
 TOLERANCE, LEAST = 1e-5, 1e-10
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-Groups = Mapping[str, tuple[str | None, ...]]
 Change = Callable[[Tensor, TensorSpec, Mapping[str, Tensor]], Tensor]
 
 

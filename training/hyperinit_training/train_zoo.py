@@ -2,20 +2,20 @@
 
 A recipe with families trains ancestors first and then branches their members off; one without trains seeds. Work is
 done in blocks (a family, or a few seeds) that are written as they finish, so that a killed run goes on where it was.
+Several processes deal the blocks out among them, and the first puts them together (see `processes`).
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from itertools import compress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,8 +27,8 @@ from tqdm import tqdm
 
 from hyperinit.errors import ArgumentError, ZooError
 from hyperinit.layout import Layout
-from hyperinit.nets import cnn, describe
-from hyperinit_training import compiled_cnn
+from hyperinit.nets import Architecture, cnn, describe
+from hyperinit_training import compiled_cnn, processes
 from hyperinit_training.compiled_cnn import Schedule
 from hyperinit_training.images import Images
 from hyperinit_training.kernels import Floats
@@ -56,7 +56,7 @@ def train_zoo(recipe: ZooRecipe, images: Images, folder: Path, *, workers: int |
         recipe: what to train.
         images: the data set that the recipe names.
         folder: receives `zoo.json`, `weights.safetensors` and, while it runs, `blocks/`.
-        workers: threads, one per core if None.
+        workers: threads, one per core if None, where processes on one machine share its cores.
 
     Raises:
         ArgumentError: if the blocks found belong to another recipe, or there are too few images.
@@ -71,14 +71,51 @@ def train_zoo(recipe: ZooRecipe, images: Images, folder: Path, *, workers: int |
     with torch.device("meta"):  # only its shapes are needed, and no random number is drawn
         network = cnn(channels, recipe.activation)
         layout, architecture = Layout.of(network), describe(network)
-    workers = workers or os.cpu_count() or 1
-    _claim(folder / "blocks", recipe)
+    blocks = folder / "blocks"
+    processes.once(lambda: _claim(blocks, recipe), lambda: _claim(blocks, recipe))
     torch_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        blocks = list(_blocks(recipe, layout, data, folder / "blocks", workers))
+        paths = _train_blocks(recipe, layout, data, blocks, workers or processes.cores())
     finally:
         torch.set_num_threads(torch_threads)
+    processes.barrier()
+
+    def put_together() -> Zoo:
+        facts = {
+            **_facts(recipe, images, data),
+            "date": date.today().isoformat(),
+            "seconds": round(time.monotonic() - began, 1),
+        }
+        zoo = _zoo(recipe, layout, architecture, [_read(path) for path in paths], facts)
+        zoo.save(folder)
+        shutil.rmtree(blocks)  # also what a kill left there half written
+        return zoo
+
+    return processes.once(put_together, lambda: Zoo.load(folder))
+
+
+def _facts(recipe: ZooRecipe, images: Images, data: ImageSet) -> dict[str, Any]:
+    """What a zoo was made from."""
+    parts = {"train": data.train, "val": data.val, "test": data.test}
+    varied = {key: [getattr(own, key) for own in recipe.varied] for key in recipe.vary}
+    shape = {"size": 28, "channels": int(data.train[0].shape[1])}
+    return {
+        "images": {"name": images.name, **{name: len(labels) for name, (_, labels) in parts.items()}},
+        "preprocessing": {**shape, "mean": list(images.mean), "std": list(images.std)},
+        "recipe": recipe.to_json(),
+        **({"varied": varied} if varied else {}),
+    }
+
+
+def _zoo(
+    recipe: ZooRecipe,
+    layout: Layout,
+    architecture: Architecture,
+    blocks: list[dict[str, Tensor]],
+    facts: dict[str, Any],
+) -> Zoo:
+    """Put blocks together; networks that diverged are left out and named."""
     weights = torch.cat([block["weights"] for block in blocks])
     splits = split_models(recipe.models, torch.Generator().manual_seed(recipe.seed))
     rows = [row for block in blocks for row in _rows(block)]
@@ -89,28 +126,8 @@ def train_zoo(recipe: ZooRecipe, images: Images, folder: Path, *, workers: int |
     sound = weights.isfinite().all(1).tolist()
     diverged = sorted({snapshot.model for snapshot, ok in zip(snapshots, sound, strict=True) if not ok})
     weights, snapshots = weights[sound], tuple(compress(snapshots, sound))
-    provenance = {
-        "images": {
-            "name": images.name,
-            "train": len(data.train[1]),
-            "val": len(data.val[1]),
-            "test": len(data.test[1]),
-        },
-        "preprocessing": {"size": 28, "channels": channels, "mean": list(images.mean), "std": list(images.std)},
-        "recipe": recipe.to_json(),
-        **(
-            {"varied": {key: [getattr(own, key) for own in recipe.varied] for key in recipe.vary}}
-            if recipe.vary
-            else {}
-        ),
-        **({"diverged": diverged} if diverged else {}),
-        "date": date.today().isoformat(),
-        "seconds": round(time.monotonic() - began, 1),
-    }
-    zoo = Zoo(layout, weights, snapshots, architecture, provenance)
-    zoo.save(folder)
-    shutil.rmtree(folder / "blocks")  # also what a kill left there half written
-    return zoo
+    provenance = facts | ({"diverged": diverged} if diverged else {})
+    return Zoo(layout, weights, snapshots, architecture, provenance)
 
 
 def initial_weights(init: str, layout: Layout, generator: torch.Generator) -> Tensor:
@@ -172,25 +189,26 @@ def _claim(folder: Path, recipe: ZooRecipe) -> None:
         raise ArgumentError(f"{folder} holds unfinished work of another recipe; delete it or name another folder")
 
 
-def _blocks(
-    recipe: ZooRecipe, layout: Layout, data: ImageSet, folder: Path, workers: int
-) -> Iterator[dict[str, Tensor]]:
+def _train_blocks(recipe: ZooRecipe, layout: Layout, data: ImageSet, folder: Path, workers: int) -> list[Path]:
+    """Train this process's share of the blocks, but those that are there; returns the files of all, in order."""
     per_block = recipe.models // recipe.families if recipe.families else SEEDS_PER_BLOCK
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=recipe.models, unit="model", desc="zoo", disable=None) as bar:
+    paths = {start: folder / f"{start:06d}.safetensors" for start in range(0, recipe.models, per_block)}
+    models = {start: range(start, min(start + per_block, recipe.models)) for start in list(paths)[processes.share()]}
+    total, hidden = sum(map(len, models.values())), None if processes.is_first() else True
+    with ThreadPoolExecutor(workers) as pool, tqdm(total=total, unit="model", desc="zoo", disable=hidden) as bar:
         try:
-            starts = range(0, recipe.models, per_block)
-            todo = [start for start in starts if not (folder / f"{start:06d}.safetensors").exists()]
+            todo = [start for start in models if not paths[start].exists()]
             ancestors = {start: pool.submit(_ancestor, recipe, layout, data, start // per_block) for start in todo}
-            for start in starts:
-                models = range(start, min(start + per_block, recipe.models))
-                path = folder / f"{start:06d}.safetensors"
-                if start in todo:
-                    write_tensors(path, _block(recipe, layout, data, models, ancestors[start].result(), pool))
-                bar.update(len(models))
-                yield _read(path)
+            for start, block in models.items():
+                if start in ancestors:
+                    write_tensors(paths[start], _block(recipe, layout, data, block, ancestors[start].result(), pool))
+                else:
+                    _read(paths[start])  # what is damaged is better said now than after hours
+                bar.update(len(block))
         except BaseException:
             pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the models in training, not for all that queue
             raise
+    return list(paths.values())
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -57,6 +57,11 @@ def code_windows(  # noqa: PLR0913
     return latents.flatten(1), error[real].square().mean()
 
 
+def count_weights(autoencoder: Autoencoder, places: Tensor, size: int) -> int:
+    """Count the weights of networks of `size` weights in windows (B, W), without the padding of the last chunk."""
+    return int((_cut(autoencoder).index[places] < size).sum())
+
+
 def _seen(autoencoder: Autoencoder, weights: Tensor, index: Tensor) -> Tensor:
     """Gather chunks (B, W, C) of networks (B, D), standardised if the config says so; zeros where none lie."""
     if autoencoder.config.standardise:
