@@ -120,5 +120,7 @@ def augment(effort: Effort) -> list[Case]:
         Case(
             f"views per second, batch {batch}, {count:,} permutations", "1/s", spread(times["ours"], 2 * batch),
             spread(times["peer"], 2 * few), machine.bandwidth() / moved, reckoned, "at least 100 times",
+            "PyTorch's gather wants int64 indices, and a block is found by a mask, so several times the floor "
+            "is moved; the peer pays for a list of indices that becomes a tensor at each view",
         )
     ]  # fmt: skip

@@ -101,7 +101,9 @@ class Training:
         if zoo.layout.group_sizes and recipe.permutations:
             self.permute = PermutationAugmentation(zoo.layout, recipe.permutations, self.generator, signs=signs)
         parameters = [*self.autoencoder.parameters(), *self.head.parameters()]
-        self.optimizer = torch.optim.AdamW(parameters, recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.decay)
+        self.optimizer = torch.optim.AdamW(  # fused: one pass over memory instead of ten
+            parameters, recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.decay, fused=True
+        )
         self.step = 0
         self.dtype = fastest()  # of matrix products; a resumed run keeps the one it began with
 
