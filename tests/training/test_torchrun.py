@@ -103,7 +103,7 @@ def log(folder):
 
 
 def test_two_processes_train_the_zoo_of_one_and_one_of_them_answers(place):
-    done = launch("-m", "hyperinit_training", "zoo", "--recipe", place / "tiny.toml", "--out", place / "two")
+    done = launch("-m", "--", "hyperinit_training", "zoo", "--recipe", place / "tiny.toml", "--out", place / "two")
     assert weights(place / "two") == weights(place / "zoo")
     heads = [json.loads((place / name / "zoo.json").read_text()) for name in ("two", "zoo")]
     assert heads[0]["snapshots"] == heads[1]["snapshots"]

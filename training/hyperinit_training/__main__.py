@@ -1,4 +1,4 @@
-"""`torchrun --nproc-per-node N -m hyperinit_training zoo ...`: the commands of the console script in N processes."""
+"""`torchrun --nproc-per-node N -m -- hyperinit_training zoo ...`: the commands of the console script in N processes."""
 
 from __future__ import annotations
 
