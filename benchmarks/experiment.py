@@ -58,12 +58,21 @@ class Experiment:
     @cached_property
     def images(self) -> Images:
         """The data set."""
-        return load_images(self.recipe().zoo.images, self.data)
+        recipe = self.recipe().zoo
+        found = load_images(recipe.images, self.data)
+        return found.subset(recipe.limit) if recipe.limit else found
+
+    @cached_property
+    def whole_zoo(self) -> Zoo:
+        """The networks of all three parts, as they were trained, each with an early snapshot that Figure 3 needs."""
+        return zoo_of(self.recipe(), self.data, self.folder / "zoo")
 
     @cached_property
     def zoo(self) -> Zoo:
-        """The networks of all three parts, as they were trained."""
-        return zoo_of(self.recipe(), self.data, self.folder / "zoo")
+        """What autoencoders are trained and tested on: all snapshots but the early ones."""
+        first, zoo = self.recipe().zoo.snapshots[0], self.whole_zoo
+        rows = [row for row, s in enumerate(zoo.snapshots) if s.epoch > first]
+        return replace(zoo, weights=zoo.weights[rows], snapshots=tuple(zoo.snapshots[row] for row in rows))
 
     def prepared(self, variant: str = "lwln") -> Zoo:
         """Return the zoo as a variant's autoencoder sees it: aligned or not."""

@@ -22,6 +22,16 @@ from hyperinit_training.train_zoo import ImageSet, Labels, accuracy, schedule
 from hyperinit_training.zoo_recipe import ZooRecipe
 
 Rows = dict[str, dict[str, Any]]  # epoch -> summary of the population's test accuracies
+CURVE = (*range(1, 11), *range(15, 51, 5))  # epochs at which figures show a population
+
+
+def shown(*ends: int) -> tuple[int, ...]:
+    """Epochs to keep of a training that ends at the last of `ends`, the others among them.
+
+    >>> shown(2, 12)
+    (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12)
+    """
+    return tuple(sorted({epoch for epoch in CURVE if epoch < max(ends)} | set(ends)))
 
 
 @dataclass(frozen=True)

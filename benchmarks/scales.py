@@ -12,6 +12,7 @@ from hyperinit_training.recipe import AutoencoderRecipe, Recipe, load_recipe, ta
 from hyperinit_training.zoo_recipe import scaled
 
 ZOO_EPOCHS = 25  # the last snapshot of the paper's zoos; what they train on after it enters no autoencoder
+EARLY = 5  # epoch of a snapshot that no autoencoder sees: where the paths of Figure 3 begin
 DIGITS = {"images": "digits", "init": "default", "rate": 4e-3, "batch": 20}  # learns something within seconds
 COMPACT = {"width": 128, "heads": 4, "feedforward": 512, "depth": 2, "latent": 256, "batch": 64, "steps": 2000}
 TINY = {"width": 24, "heads": 2, "feedforward": 32, "depth": 1, "latent": 12, "batch": 8, "steps": 60, "warmup": 5}
@@ -36,6 +37,7 @@ class Scale:
         draws: networks sampled for each row without training.
         tuned: epochs of fine-tuning in-dataset (the paper's 25) and in transfer and from scratch (50).
         drawn: ensembles of each size; the paper has 15.
+        limits: training images of a data set, where not all are used.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Scale:
     draws: int
     tuned: tuple[int, int] = (25, 50)
     drawn: int = 15
+    limits: dict[str, int] = field(default_factory=dict)
 
     def recipe(self, images: str, variant: str = "lwln") -> Recipe:
         """Return the `IMAGES-paper` recipe at this scale; at smoke scale every data set is the digits.
@@ -53,7 +56,8 @@ class Scale:
         `images` may also name one of the recipes svhn-zoo2 and svhn-zoo3.
         """
         base = load_recipe(images if "zoo" in images else f"{images}-paper")
-        zoo = scaled(base.zoo, models=self.models, epochs=self.epochs, images=None)
+        zoo = scaled(base.zoo, models=self.models, epochs=self.epochs, images=self.limits.get(images))
+        zoo = replace(zoo, snapshots=(min(EARLY, zoo.epochs - 1), *zoo.snapshots))
         if self.name == "smoke":
             zoo = replace(zoo, **DIGITS, seed=sum(map(ord, images)))
         autoencoder = self._autoencoder(base, zoo.images, variant)
@@ -71,7 +75,9 @@ SCALES = {
     "smoke": Scale(
         name="smoke", models=12, epochs=4, autoencoder=TINY, population=2, draws=4, tuned=(2, 3), drawn=3
     ),
-    "small": Scale(name="small", models=60, autoencoder=COMPACT, population=10, draws=50),
+    "small": Scale(
+        name="small", models=60, autoencoder=COMPACT, population=6, draws=50, limits={"cifar10": 10_000}
+    ),
     "paper": Scale(name="paper", models=1000, population=50, draws=50),
 }  # fmt: skip
 

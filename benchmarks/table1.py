@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.experiment import Experiment
-from benchmarks.populations import Task
+from benchmarks.populations import Rows, Task, shown
 from benchmarks.results import save, summary
 from benchmarks.scales import command, parse, parser
 
@@ -32,20 +32,20 @@ def main(argv: list[str]) -> None:
     rows = untrained(experiment, task)
     short, long = scale.tuned
     starts: dict[str, tuple[Tensor, tuple[int, ...]]] = {
-        "scratch": (experiment.scratch(scale.population), (1, short, long)),
-        "PyTorch's default": (experiment.scratch(scale.population, "default"), (1, short)),
+        "scratch": (experiment.scratch(scale.population), shown(1, short, long)),
+        "PyTorch's default": (experiment.scratch(scale.population, "default"), shown(1, short)),
     }
     for row in (*TUNED, *(OTHERS if arguments.all else ())):
         if row in experiment.representation().methods():
-            starts[row] = (sample(experiment, "lwln", row, scale.population), (1, short))
+            starts[row] = (sample(experiment, "lwln", row, scale.population), shown(1, short))
     for variant, row in (("plain", "kde30 without LWLN"), ("aligned", "kde30, aligned")):
-        starts[row] = (sample(experiment, variant, "kde30", scale.population), (1, short))
+        starts[row] = (sample(experiment, variant, "kde30", scale.population), shown(1, short))
     if arguments.all:
-        starts["fine-tuned"] = (held_out(experiment, scale.population), (1, short))
+        starts["fine-tuned"] = (held_out(experiment, scale.population), shown(1, short))
     for row, (weights, epochs) in starts.items():
         trained = populations(experiment, task, f"table1 {row}", weights, epochs)
         rows[row] = {**trained, **rows.get(row, {})}
-        print(arguments.images, row, {epoch: f"{found['mean']:.2%}" for epoch, found in rows[row].items()}, flush=True)
+        tell(arguments.images, row, rows[row], (0, 1, short, long))
     config = {"table": "table1", "key": arguments.images, "epochs": [1, short, long], **experiment.config()}
     name = f"table1-{arguments.images}-{scale.name}"
     print(save(name, command("table1", arguments), config, {"rows": rows}, began, arguments.out).name)
@@ -67,6 +67,12 @@ def untrained(experiment: Experiment, task: Task) -> dict[str, dict[str, object]
     rows["zoo, held out, decoded"] = {"0": summary(task.test(hr.decode(hr.encode(held.weights))))}
     rows["zoo, trained on, decoded"] = {"0": summary(task.test(hr.decode(hr.anchors.z[:count])))}
     return rows
+
+
+def tell(where: str, row: str, found: Rows, epochs: tuple[int, ...]) -> None:
+    """Print a population's mean accuracies at some of its epochs."""
+    words = {epoch: f"{found[str(epoch)]['mean']:.2%}" for epoch in epochs if str(epoch) in found}
+    print(where, row, words, flush=True)
 
 
 def sample(experiment: Experiment, variant: str, method: str, count: int) -> Tensor:

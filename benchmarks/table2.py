@@ -10,10 +10,10 @@ import time
 from torch import Tensor
 
 from benchmarks.experiment import Experiment
-from benchmarks.populations import Task
+from benchmarks.populations import Task, shown
 from benchmarks.results import save
 from benchmarks.scales import command, parse, parser
-from benchmarks.table1 import OTHERS, held_out, populations, sample
+from benchmarks.table1 import OTHERS, held_out, populations, sample, tell
 
 METHODS = ("kde30", "kde30-marginal", "neigh30", "gan30")
 
@@ -44,10 +44,9 @@ def main(argv: list[str]) -> None:
         # The scratch population is that of the target's own table, so that it is trained once.
         at, name = (target, "table1 scratch") if row == "scratch" else (source, f"table2 {arguments.target} {row}")
         short, long = scale.tuned
-        epochs = (1, short, long) if row == "scratch" else (1, long)
+        epochs = shown(1, short, long) if row == "scratch" else shown(1, long)
         rows[row] = populations(at, task, name, weights, epochs)
-        shown = {epoch: f"{found['mean']:.2%}" for epoch, found in rows[row].items()}
-        print(f"{arguments.source} to {arguments.target}", row, shown, flush=True)
+        tell(f"{arguments.source} to {arguments.target}", row, rows[row], (0, 1, short, long))
     key = f"{arguments.source}-{arguments.target}"
     config = {"table": "table2", "key": key, "epochs": [1, scale.tuned[1]], **source.config()}
     config["target"] = target.config()
