@@ -13,7 +13,10 @@ from hyperinit.layout import Layout
 from hyperinit.nets import cnn
 from hyperinit_training import compiled_cnn
 from hyperinit_training.compiled_cnn import Schedule, predict, train
-from hyperinit_training.kernels import ACTIVATIONS, LANES
+from hyperinit_training.kernels import ACTIVATIONS, side_by_side
+
+SIDE = side_by_side(16)
+LANES = len(SIDE)
 
 RATE = 1e-3  # at the zoos' own rates Adam makes visible steps out of rounding errors in gradients near zero
 
@@ -56,24 +59,23 @@ def mixed(numbers):
 class Dropped(torch.nn.Module):
     """An activation with a dropout behind it that draws as the kernels do: `first` is its place among the values."""
 
-    def __init__(self, activation, share, first):
+    def __init__(self, activation, share, first, side):
         super().__init__()
-        self.activation, self.share, self.first, self.key = activation, share, first, 0
+        self.activation, self.share, self.first, self.key, self.side = activation, share, first, 0, side
 
     def forward(self, x):
-        features, size = x[0].numel(), compiled_cnn.DROPPED
-        lanes = np.arange(len(x), dtype=np.uint64)
-        start = lanes // LANES * size + self.first * LANES + lanes % LANES  # (B,), then one LANES further per feature
-        kept = mixed((start[:, None] + np.arange(features, dtype=np.uint64) * LANES) ^ self.key) >= int(
+        features, side, image = x[0].numel(), self.side, np.arange(len(x), dtype=np.uint64)
+        start = (image // side * compiled_cnn.DROPPED + self.first) * side + image % side  # (B,), then `side` further
+        kept = mixed((start[:, None] + np.arange(features, dtype=np.uint64) * side) ^ self.key) >= int(
             self.share * 4294967295
         )
         return self.activation(x) * torch.from_numpy(kept).view_as(x) / (1 - self.share)
 
 
-def with_dropout(network, share):
+def with_dropout(network, share, side):
     """Put dropout where the reference has it: behind the activations 2, 5 and 10 of the CNN."""
     for index, first in ((2, 0), (5, 8 * 144), (10, 8 * 144 + 6 * 16)):
-        network[index] = Dropped(network[index], share, first)
+        network[index] = Dropped(network[index], share, first, side)
     return network
 
 
@@ -81,7 +83,7 @@ def pytorch(weights, images, labels, plan):
     """The loop that the compiled one stands for: snapshots (S, D) and losses (steps,)."""
     network = cnn_of(images.shape[1], plan.activation)
     if plan.dropout:
-        network = with_dropout(network, plan.dropout)
+        network = with_dropout(network, plan.dropout, len(side_by_side(plan.order.shape[1])))
     layout = Layout.of(network)
     network.load_state_dict(layout.unflatten(torch.from_numpy(weights)))
     optimizer = torch.optim.Adam(network.parameters(), weight_decay=plan.decay)
@@ -102,11 +104,11 @@ def pytorch(weights, images, labels, plan):
 
 def gradient(weights, images, labels, activation):
     """Loss and its gradient on LANES images or fewer, from the kernels behind `train`: Adam hides its size."""
-    channels, work, found = images.shape[1], compiled_cnn.workspace(images.shape[1]), np.zeros_like(weights)
+    channels, work, found = images.shape[1], compiled_cnn.workspace(images.shape[1], SIDE), np.zeros_like(weights)
     rows, flat = np.arange(len(images)), images.reshape(len(images), -1)
-    compiled_cnn._load(flat, rows, work.x)
+    compiled_cnn._load(flat, rows, work.x, SIDE)
     compiled_cnn._forward(weights, ACTIVATIONS[activation], channels, work, 0.0, np.uint32(0), 0)
-    loss = compiled_cnn._loss(work.logits, labels, rows, np.float32(1 / len(rows)), work.d_logits)
+    loss = compiled_cnn._loss(work.logits, labels, rows, np.float32(1 / len(rows)), work.d_logits, SIDE)
     compiled_cnn._backward(weights, found, channels, work)
     return loss, found
 

@@ -6,7 +6,10 @@ import torch
 from torch.nn import functional
 
 from hyperinit_training import kernels
-from hyperinit_training.kernels import ACTIVATIONS, LANES
+from hyperinit_training.kernels import ACTIVATIONS, side_by_side
+
+SIDE = side_by_side(16)  # other lanes take the same code, and `test_compiled_cnn` trains with both
+LANES = len(SIDE)
 
 CONVS = [(28, 1, 8), (28, 3, 8), (12, 8, 6)]  # rows, channels, outputs of the zoo CNN's 5x5 convolutions
 POOLS = [(8, 24), (6, 8)]  # planes, rows
@@ -48,7 +51,7 @@ def flat(tensor):
 def test_conv5_is_a_valid_convolution(rows, channels, outputs):
     image, weight, bias, expected = conv_case(rows, channels, outputs)
     out, side = zeros(expected.numel()), rows - 4
-    kernels.conv5(to_lanes(image.detach()), rows, rows, channels, flat(weight), flat(bias), out, outputs)
+    kernels.conv5(to_lanes(image.detach()), rows, rows, channels, flat(weight), flat(bias), out, outputs, SIDE)
     close(from_lanes(out, outputs, side, side), expected.detach(), atol=1e-4)
 
 
@@ -57,7 +60,7 @@ def test_conv5_does_not_flip_its_kernel():
     image, weight, bias, _ = conv_case(12, 8, 6)
     flipped = functional.conv2d(image, weight.flip(2, 3), bias).detach()
     out = zeros(flipped.numel())
-    kernels.conv5(to_lanes(image.detach()), 12, 12, 8, flat(weight), flat(bias), out, 6)
+    kernels.conv5(to_lanes(image.detach()), 12, 12, 8, flat(weight), flat(bias), out, 6, SIDE)
     assert (from_lanes(out, 6, 8, 8) - flipped).abs().mean() > 1
 
 
@@ -68,7 +71,7 @@ def test_conv5_weight_grad_equals_autograd_and_adds_up(rows, channels, outputs):
     out.backward(grad)
     padded = to_lanes(functional.pad(grad, (0, 4)))
     grad_weight, grad_bias = np.ones(weight.numel(), np.float32), np.ones(outputs, np.float32)
-    arguments = (to_lanes(image.detach()), rows, rows, channels, padded, grad_weight, grad_bias, outputs)
+    arguments = (to_lanes(image.detach()), rows, rows, channels, padded, grad_weight, grad_bias, outputs, SIDE)
     kernels.conv5_weight_grad(*arguments)
     close(grad_weight - 1, weight.grad.view(-1), atol=2e-3)  # sums of up to 9,216 terms
     close(grad_bias - 1, bias.grad, atol=2e-3)
@@ -80,7 +83,7 @@ def test_conv5_input_grad_equals_autograd():
     grad = randn(*out.shape, seed=3)
     out.backward(grad)
     found = np.full(image.numel(), 7, np.float32)
-    kernels.conv5_input_grad(to_lanes(functional.pad(grad, (4, 4))), 12, 12, 8, flat(weight), found, 6)
+    kernels.conv5_input_grad(to_lanes(functional.pad(grad, (4, 4))), 12, 12, 8, flat(weight), found, 6, SIDE)
     close(from_lanes(found, 8, 12, 12), image.grad, atol=1e-4)
 
 
@@ -94,16 +97,16 @@ def test_pool_and_unpool_equal_pytorch_also_where_pixels_tie(planes, rows, ties)
     grad = randn(*expected.shape, seed=1)
     expected.backward(grad)
     out, winner = zeros(expected.numel()), zeros(expected.numel())
-    kernels.pool(to_lanes(image.detach()), planes, rows, rows, out, winner)
+    kernels.pool(to_lanes(image.detach()), planes, rows, rows, out, winner, SIDE)
     close(from_lanes(out, planes, rows // 2, rows // 2), expected.detach(), atol=0)
     back = np.full(image.numel(), 7, np.float32)
-    kernels.unpool(to_lanes(grad), winner, planes, rows, rows, back, rows * LANES, 0)
+    kernels.unpool(to_lanes(grad), winner, planes, rows, rows, back, rows * LANES, 0, SIDE)
     close(from_lanes(back, planes, rows, rows), image.grad, atol=0)
 
 
 def test_unpool_leaves_the_padding_as_it_is():
     grad, winner, out = np.ones(96 * LANES, np.float32), zeros(96 * LANES), zeros(6 * 8 * 16 * LANES)
-    kernels.unpool(grad, winner, 6, 8, 8, out, 16 * LANES, 4 * LANES)
+    kernels.unpool(grad, winner, 6, 8, 8, out, 16 * LANES, 4 * LANES, SIDE)
     rows = out.reshape(6, 8, 16, LANES)
     assert not rows[:, :, :4].any()
     assert not rows[:, :, 12:].any()
@@ -152,10 +155,10 @@ def test_linear_and_its_gradients_equal_autograd(inputs, outputs, width):
 def test_patches2_equals_unfold_and_its_gradient_is_the_adjoint():
     image = randn(LANES, 6, 4, 4)
     columns, back = zeros(24 * 9 * LANES), zeros(image.numel())
-    kernels.patches2(to_lanes(image), 6, 4, columns)
+    kernels.patches2(to_lanes(image), 6, 4, columns, SIDE)
     close(from_lanes(columns, 24, 9), functional.unfold(image, 2), atol=0)
     grad = randn(LANES, 24, 9, seed=1)
-    kernels.patches2_grad(to_lanes(grad), 6, 4, back)
+    kernels.patches2_grad(to_lanes(grad), 6, 4, back, SIDE)
     close(from_lanes(back, 6, 4, 4), functional.fold(grad, (4, 4), 2))
 
 

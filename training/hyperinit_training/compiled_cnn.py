@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 from hyperinit.errors import ArgumentError
 from hyperinit_training import kernels as k
-from hyperinit_training.kernels import ACTIVATIONS, LANES, Floats
+from hyperinit_training.kernels import ACTIVATIONS, Floats, Side, side_by_side
 
-DROPPED = (8 * 144 + 6 * 16 + 20) * LANES  # values that dropout sees in one load of images
+DROPPED = 8 * 144 + 6 * 16 + 20  # values of an image that dropout sees
+WIDE = side_by_side(16)  # for predictions
 BETA1, BETA2, EPSILON = np.float32(0.9), np.float32(0.999), np.float32(1e-8)  # Adam's defaults in PyTorch
 
 
 class Work(NamedTuple):
-    """Feature maps of LANES images, `d_` their gradients, `s_` slopes of the activation, `w_` winners of a pool."""
+    """Feature maps of some images, `d_` their gradients, `s_` slopes of the activation, `w_` winners of a pool."""
 
     x: Floats
     a1: Floats
@@ -48,14 +49,15 @@ class Work(NamedTuple):
     d_a3: Floats
     d_a4: Floats
     d_logits: Floats
+    side: Side
 
 
-def workspace(channels: int) -> Work:
-    """Allocate the feature maps of LANES images; the padding columns of the gradients stay zero for ever."""
+def workspace(channels: int, side: Side) -> Work:
+    """Allocate the feature maps of the images side by side; the padding columns of the gradients stay zero for ever."""
     p1, p2 = 8 * 144, 6 * 16
     sizes = (channels * 784, 8 * 576, p1, p1, p1, 6 * 64, p2, p2, p2, 24 * 9, 36, 36, 20, 20, 10)
     grads = (8 * 24 * 28, p1, 6 * 8 * 12, 6 * 8 * 16, p2, 24 * 9, 36, 20, 10)
-    return Work(*(np.zeros(size * LANES, np.float32) for size in (*sizes, *grads)))
+    return Work(*(np.zeros(size * len(side), np.float32) for size in (*sizes, *grads)), side)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +131,7 @@ def train(weights: Floats, images: Floats, labels: NDArray[np.int64], schedule: 
     kind, decay, seed = ACTIVATIONS[schedule.activation], np.float32(schedule.decay), np.uint32(schedule.seed)
     flat = np.ascontiguousarray(images.reshape(len(images), -1))
     order, rates = np.ascontiguousarray(order), schedule.rates.astype(np.float32)
-    work, share = workspace(channels), float(schedule.dropout)
+    work, share = workspace(channels, side_by_side(order.shape[1])), float(schedule.dropout)
     _train(state, flat, labels, order, rates, decay, kind, share, seed, channels, work, losses, keep, snapshots)
     return snapshots, losses
 
@@ -148,7 +150,7 @@ def predict(weights: Floats, images: Floats, *, activation: str = "tanh") -> Flo
     logits = np.empty((len(weights), len(images), 10), np.float32)
     flat = np.ascontiguousarray(images.reshape(len(images), -1))
     for network, out in zip(np.ascontiguousarray(weights, np.float32), logits, strict=True):
-        _predict(network, flat, ACTIVATIONS[activation], channels, workspace(channels), out)
+        _predict(network, flat, ACTIVATIONS[activation], channels, workspace(channels, WIDE), out)
     return logits
 
 
@@ -176,76 +178,79 @@ def _parts(vector, channels):  # type: ignore[no-untyped-def]
 
 
 @k.jit
-def _load(images, indices, out):  # type: ignore[no-untyped-def]
-    """Put up to LANES images side by side; lanes without an image repeat the first one."""
+def _load(images, indices, out, side):  # type: ignore[no-untyped-def]
+    """Put images side by side; lanes without an image repeat the first one."""
+    lanes = len(side)
     for pixel in range(images.shape[1]):
-        for b in range(LANES):
-            out[pixel * LANES + b] = images[indices[b if b < indices.size else 0], pixel]
+        for b in range(lanes):
+            out[pixel * lanes + b] = images[indices[b if b < indices.size else 0], pixel]
 
 
 @k.jit
 def _forward(parameters, kind, channels, work, share, key, part):  # type: ignore[no-untyped-def]
     """Compute the logits of one load of images, the `part`-th of a step; `share` and `key` are those of dropout."""
+    lanes = len(work.side)
     w1, b1, w2, b2, w3, b3, w4, b4, w5, b5 = _parts(parameters, channels)
-    k.conv5(work.x, 28, 28, channels, w1, b1, work.a1, 8)
-    k.pool(work.a1, 8, 24, 24, work.p1, work.w1)
+    k.conv5(work.x, 28, 28, channels, w1, b1, work.a1, 8, work.side)
+    k.pool(work.a1, 8, 24, 24, work.p1, work.w1, work.side)
     k.activate(work.p1, work.s1, kind)
     if share > 0:
-        k.drop(work.p1, work.s1, share, key, part * DROPPED)
-    k.conv5(work.p1, 12, 12, 8, w2, b2, work.a2, 6)
-    k.pool(work.a2, 6, 8, 8, work.p2, work.w2)
+        k.drop(work.p1, work.s1, share, key, part * lanes * DROPPED)
+    k.conv5(work.p1, 12, 12, 8, w2, b2, work.a2, 6, work.side)
+    k.pool(work.a2, 6, 8, 8, work.p2, work.w2, work.side)
     k.activate(work.p2, work.s2, kind)
     if share > 0:
-        k.drop(work.p2, work.s2, share, key, part * DROPPED + work.p1.size)
-    k.patches2(work.p2, 6, 4, work.columns)
-    k.linear(work.columns, w3, b3, work.a3, 9 * LANES)
+        k.drop(work.p2, work.s2, share, key, part * lanes * DROPPED + work.p1.size)
+    k.patches2(work.p2, 6, 4, work.columns, work.side)
+    k.linear(work.columns, w3, b3, work.a3, 9 * lanes)
     k.activate(work.a3, work.s3, kind)
-    k.linear(work.a3, w4, b4, work.a4, LANES)
+    k.linear(work.a3, w4, b4, work.a4, lanes)
     k.activate(work.a4, work.s4, kind)
     if share > 0:
-        k.drop(work.a4, work.s4, share, key, part * DROPPED + work.p1.size + work.p2.size)
-    k.linear(work.a4, w5, b5, work.logits, LANES)
+        k.drop(work.a4, work.s4, share, key, part * lanes * DROPPED + work.p1.size + work.p2.size)
+    k.linear(work.a4, w5, b5, work.logits, lanes)
 
 
 @k.jit
 def _backward(parameters, gradient, channels, work):  # type: ignore[no-untyped-def]
     """Add the gradient of the loss, given `work.d_logits`, to `gradient`."""
+    lanes = len(work.side)
     _, _, w2, _, w3, _, w4, _, w5, _ = _parts(parameters, channels)
     g1, h1, g2, h2, g3, h3, g4, h4, g5, h5 = _parts(gradient, channels)
-    k.linear_grad(work.a4, w5, work.d_logits, g5, h5, work.d_a4, LANES)
+    k.linear_grad(work.a4, w5, work.d_logits, g5, h5, work.d_a4, lanes)
     work.d_a4[:] *= work.s4
-    k.linear_grad(work.a3, w4, work.d_a4, g4, h4, work.d_a3, LANES)
+    k.linear_grad(work.a3, w4, work.d_a4, g4, h4, work.d_a3, lanes)
     work.d_a3[:] *= work.s3
-    k.linear_grad(work.columns, w3, work.d_a3, g3, h3, work.d_columns, 9 * LANES)
-    k.patches2_grad(work.d_columns, 6, 4, work.d_p2)
+    k.linear_grad(work.columns, w3, work.d_a3, g3, h3, work.d_columns, 9 * lanes)
+    k.patches2_grad(work.d_columns, 6, 4, work.d_p2, work.side)
     work.d_p2[:] *= work.s2
-    k.unpool(work.d_p2, work.w2, 6, 8, 8, work.d_a2, 12 * LANES, 0)
-    k.unpool(work.d_p2, work.w2, 6, 8, 8, work.d_a2_wide, 16 * LANES, 4 * LANES)
-    k.conv5_weight_grad(work.p1, 12, 12, 8, work.d_a2, g2, h2, 6)
-    k.conv5_input_grad(work.d_a2_wide, 12, 12, 8, w2, work.d_p1, 6)
+    k.unpool(work.d_p2, work.w2, 6, 8, 8, work.d_a2, 12 * lanes, 0, work.side)
+    k.unpool(work.d_p2, work.w2, 6, 8, 8, work.d_a2_wide, 16 * lanes, 4 * lanes, work.side)
+    k.conv5_weight_grad(work.p1, 12, 12, 8, work.d_a2, g2, h2, 6, work.side)
+    k.conv5_input_grad(work.d_a2_wide, 12, 12, 8, w2, work.d_p1, 6, work.side)
     work.d_p1[:] *= work.s1
-    k.unpool(work.d_p1, work.w1, 8, 24, 24, work.d_a1, 28 * LANES, 0)
-    k.conv5_weight_grad(work.x, 28, 28, channels, work.d_a1, g1, h1, 8)
+    k.unpool(work.d_p1, work.w1, 8, 24, 24, work.d_a1, 28 * lanes, 0, work.side)
+    k.conv5_weight_grad(work.x, 28, 28, channels, work.d_a1, g1, h1, 8, work.side)
 
 
 @k.jit
-def _loss(logits, labels, indices, scale, d_logits):  # type: ignore[no-untyped-def]
+def _loss(logits, labels, indices, scale, d_logits, side):  # type: ignore[no-untyped-def]
     """Cross entropy summed over the given images, times `scale`; lanes without an image get no gradient."""
-    total = np.float32(0)
+    lanes, total = len(side), np.float32(0)
     d_logits[:] = 0
     for b in range(indices.size):
         top = logits[b]
         for o in range(1, 10):
-            top = max(top, logits[o * LANES + b])
+            top = max(top, logits[o * lanes + b])
         norm = np.float32(0)
         for o in range(10):
-            d_logits[o * LANES + b] = np.exp(logits[o * LANES + b] - top)
-            norm += d_logits[o * LANES + b]
+            d_logits[o * lanes + b] = np.exp(logits[o * lanes + b] - top)
+            norm += d_logits[o * lanes + b]
         label = labels[indices[b]]
-        total += np.float32(math.log(norm)) + top - logits[label * LANES + b]
+        total += np.float32(math.log(norm)) + top - logits[label * lanes + b]
         for o in range(10):
-            d_logits[o * LANES + b] *= scale / norm
-        d_logits[label * LANES + b] -= scale
+            d_logits[o * lanes + b] *= scale / norm
+        d_logits[label * lanes + b] -= scale
     return total * scale
 
 
@@ -253,16 +258,17 @@ def _loss(logits, labels, indices, scale, d_logits):  # type: ignore[no-untyped-
 def _train(state, images, labels, order, rates, decay, kind, share, seed, channels, work, losses, keep, snapshots):  # type: ignore[no-untyped-def]
     parameters, gradient, first, second = state[0], state[1], state[2], state[3]
     steps, batch = order.shape
+    lanes = len(work.side)
     scale = np.float32(1 / batch)
     for step in range(steps):
         key = k.mixed(k.mixed(np.uint32(step)) ^ seed)
         for i in range(gradient.size):
             gradient[i] = decay * parameters[i]
-        for start in range(0, batch, LANES):
-            indices = order[step, start : min(start + LANES, batch)]
-            _load(images, indices, work.x)
-            _forward(parameters, kind, channels, work, share, key, start // LANES)
-            losses[step] += _loss(work.logits, labels, indices, scale, work.d_logits)
+        for start in range(0, batch, lanes):
+            indices = order[step, start : min(start + lanes, batch)]
+            _load(images, indices, work.x, work.side)
+            _forward(parameters, kind, channels, work, share, key, start // lanes)
+            losses[step] += _loss(work.logits, labels, indices, scale, work.d_logits, work.side)
             _backward(parameters, gradient, channels, work)
         rate = np.float32(rates[step] / (1 - 0.9 ** (step + 1)))
         root = np.float32(1 / math.sqrt(1 - 0.999 ** (step + 1)))
@@ -278,11 +284,11 @@ def _train(state, images, labels, order, rates, decay, kind, share, seed, channe
 
 @k.jit
 def _predict(parameters, images, kind, channels, work, logits):  # type: ignore[no-untyped-def]
-    count = len(images)
-    for start in range(0, count, LANES):
-        indices = np.arange(start, min(start + LANES, count))
-        _load(images, indices, work.x)
+    count, lanes = len(images), len(work.side)
+    for start in range(0, count, lanes):
+        indices = np.arange(start, min(start + lanes, count))
+        _load(images, indices, work.x, work.side)
         _forward(parameters, kind, channels, work, 0.0, np.uint32(0), 0)
         for b in range(indices.size):
             for o in range(10):
-                logits[start + b, o] = work.logits[o * LANES + b]
+                logits[start + b, o] = work.logits[o * lanes + b]
