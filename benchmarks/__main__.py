@@ -16,6 +16,7 @@ NAMES = {
     "speed": "our code against what people would use instead, and against what the machine allows",
     "latency": "what init_, ensemble and the import cost",
     "prepare": "one piece of what the paper's tables share: a zoo, or an autoencoder of it",
+    "uniform-start": "whether networks learn from the start of the paper's zoos, U(0, 1)",
     "table1": "the paper's Table 1 and Figure 4: sampled networks on their own data set; with --all Tables 10 to 13",
     "table2": "the paper's Table 2: transfer to another data set",
     "table3": "the paper's Table 3: networks of a zoo that the autoencoder has not seen",

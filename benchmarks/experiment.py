@@ -23,6 +23,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.scales import Scale
+from hyperinit.layout import Layout
+from hyperinit.nets import cnn
 from hyperinit.representation import HyperRepresentation
 from hyperinit_training.by_recipe import zoo_of
 from hyperinit_training.export import assemble
@@ -93,7 +95,9 @@ class Experiment:
     def scratch(self, count: int, init: str = "", seed: int = 1_000_000) -> Tensor:
         """Draw untrained networks (count, D) as the zoo's were drawn, from other seeds, or by another `init`."""
         init, generator = init or self.recipe().zoo.init, torch.Generator().manual_seed(seed)
-        return torch.stack([initial_weights(init, self.zoo.layout, generator) for _ in range(count)])
+        with torch.device("meta"):  # only its shapes are needed
+            layout = Layout.of(cnn(self.images.x_train.shape[1]))
+        return torch.stack([initial_weights(init, layout, generator) for _ in range(count)])
 
     def cached(self, name: str, key: dict[str, Any], make: Callable[[], Any]) -> Any:
         """Return what `make` gives, from rows/NAME.json if that was made for the same key."""
