@@ -43,6 +43,14 @@ def device_of(name: str | torch.device) -> torch.device:
     return torch.device("cuda", index)
 
 
+def global_generator(device: torch.device) -> torch.Generator:
+    """Return the generator from which PyTorch draws on a device where nobody gives one, such as for dropout."""
+    if device.type == "cpu":
+        return torch.default_generator
+    found: torch.Generator = torch.cuda.default_generators[device.index]
+    return found
+
+
 def described(device: torch.device) -> str:
     """Name a device for people and files.
 

@@ -74,13 +74,15 @@ def train_zoo(  # noqa: PLR0913 - what, on what, where to, and four ways to do i
     Source: Schürholt et al. 2022, arXiv:2209.14733, section 4.1 and Table 7; families are this project's own.
     """
     began, where = time.monotonic(), devices.device_of(device)
+    if workers is not None and workers < 1:
+        raise ArgumentError(f"workers must be at least 1, got {workers}")
     engine = _engine(engine, where, recipe, own=network is not None)
     if recipe.limit:
         images = images.subset(recipe.limit)
     data = ImageSet(images.normalised("train"), images.normalised("val"), images.normalised("test"))
     module = _module(recipe, int(data.train[0].shape[1]), network)
     layout = Layout.of(module)
-    named = {} if network is None else {"network": repr(module)}
+    named = {} if network is None else {"network": str(network_name(network))}
     if engine == "torch":
         train = _side(recipe, data, where, network, workers).blocks
         named["engine"] = f"torch on {devices.described(where)}"
@@ -118,6 +120,14 @@ def _module(recipe: ZooRecipe, channels: int, network: Callable[[], nn.Module] |
             return cnn(channels, recipe.activation)
     with torch.random.fork_rng(devices=[]):
         return network()
+
+
+def network_name(network: Callable[[], nn.Module] | None) -> str | None:
+    """Return what a zoo's provenance says of the network that was given: how it prints itself; None for none."""
+    if network is None:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        return repr(network())
 
 
 def _described(module: nn.Module) -> Architecture | None:
