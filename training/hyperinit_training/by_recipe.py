@@ -69,6 +69,10 @@ def representation_of(  # noqa: PLR0913
     name = found.provenance["images"]["name"]
     if name != recipe.zoo.images:
         raise ArgumentError(f"{folder} must hold a zoo trained on {recipe.zoo.images}, got one trained on {name}")
+    if "network" in found.provenance:
+        raise ArgumentError(
+            f"an artifact is measured with the paper's CNN, and {folder} holds networks of another kind"
+        )
     images = load_images(recipe.zoo.images, data)
     found = prepare(found, recipe.autoencoder)
     autoencoder = train_autoencoder(recipe.autoencoder, found, run, device=device)
