@@ -12,11 +12,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.speed import machine
 from benchmarks.speed.peers import ItemViews, PlainTraining
 from benchmarks.speed.timing import Case, Effort, interleaved, spread
+from benchmarks.speed.zoos import flops_on
 from hyperinit.layout import Layout
 from hyperinit.nets import cnn
 from hyperinit_training.augment import PermutationAugmentation, erase
+from hyperinit_training.devices import described
 from hyperinit_training.recipe import AutoencoderRecipe, table8
-from hyperinit_training.train_autoencoder import Training
+from hyperinit_training.training import Training
 from hyperinit_training.zoo import Snapshot, Zoo
 
 SNAPSHOTS = 256
@@ -53,9 +55,26 @@ def noise() -> Zoo:
 
 
 def autoencoder(effort: Effort) -> list[Case]:
-    """Seconds and memory of a step, at the paper's size and at ours."""
+    """Seconds and memory of a step, at the paper's size and at ours. With a GPU there, also on it."""
     sizes = [("table8", 16), ("table8", 64), ("compact", 64)]
-    return [case for size, batch in sizes for case in _step(size, effort.size(batch, 4), effort)]
+    cases = [case for size, batch in sizes for case in _step(size, effort.size(batch, 4), effort)]
+    if torch.cuda.is_available():
+        gpu = torch.device("cuda", torch.cuda.current_device())
+        cases += [on_device(size, effort.size(batch, 4), effort, gpu) for size, batch in sizes]
+    return cases
+
+
+def on_device(size: str, batch: int, effort: Effort, device: torch.device) -> Case:
+    """Seconds of a step on a device; the share of the floor is its utilisation."""
+    training = Training(recipe(size, batch, effort.small), noise(), device=device)
+    with FlopCounterMode(display=False) as counter:
+        training.advance()
+    times = interleaved({"ours": lambda: training.advance().total.item()}, effort.runs, repeat=effort.size(10, 1))
+    operations, speed = counter.get_total_flops(), flops_on(device, training.dtype, effort.size(8192, 256))
+    dtype = str(training.dtype).removeprefix("torch.")
+    reckoned = f"{operations / 1e9:.1f} GFLOP at {speed / 1e12:.2f} TFLOP/s ({dtype}) of {described(device)}"
+    case = f"{TITLES[size]}, batch {batch}: a step on {device.type}"
+    return Case(case, "s", spread(times["ours"]), None, operations / speed, reckoned, "none was set")
 
 
 def _step(size: str, batch: int, effort: Effort) -> list[Case]:

@@ -1,10 +1,12 @@
-"""Row zoo: model-epochs per minute against one plain PyTorch loop per model, one process per core."""
+"""Row zoo: model-epochs per minute against a plain PyTorch loop per model, a process per core; on a GPU per second."""
 
 from __future__ import annotations
 
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
+from functools import lru_cache
 from multiprocessing import get_context
 
 import numpy as np
@@ -13,12 +15,16 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.speed import machine
-from benchmarks.speed.timing import Case, Effort, spread
+from benchmarks.speed.timing import Case, Effort, interleaved, spread
 from hyperinit.layout import Layout
 from hyperinit.nets import cnn
-from hyperinit_training import compiled_cnn
+from hyperinit_training import compiled_cnn, torch_zoo
 from hyperinit_training.compiled_cnn import Schedule
+from hyperinit_training.devices import described
 from hyperinit_training.recipe import load_recipe
+from hyperinit_training.schedules import initial_weights, schedule
+from hyperinit_training.torch_blocks import AT_ONCE
+from hyperinit_training.torch_zoo import Network
 from hyperinit_training.zoo_recipe import ZooRecipe
 
 TRAINING = 3 * 2 * (8 * 25 * 576 + 6 * 8 * 25 * 64 + 4 * 6 * 4 * 9 + 20 * 36 + 10 * 20)  # operations an image
@@ -28,8 +34,11 @@ TARGET = {"mnist-paper": 6, "mnist-tuned": 3}
 
 
 def zoo(effort: Effort) -> list[Case]:
-    """Both recipes; the data are noise, which takes as long as images."""
-    return [_case(name, effort) for name in TARGET]
+    """Both recipes; the data are noise, which takes as long as images. With a GPU there, also on it."""
+    cases = [_case(name, effort) for name in TARGET]
+    if torch.cuda.is_available():
+        cases += [on_device(name, effort, torch.device("cuda", torch.cuda.current_device())) for name in TARGET]
+    return cases
 
 
 def _case(name: str, effort: Effort) -> Case:
@@ -51,6 +60,33 @@ def _case(name: str, effort: Effort) -> Case:
     case = f"{name}: model-epochs per minute, batch {recipe.batch}"
     target = f"at least {TARGET[name]} times"
     return Case(case, "1/min", spread(ours, done), spread(peer, done), floor, reckoned, target)
+
+
+def on_device(name: str, effort: Effort, device: torch.device) -> Case:
+    """Model-epochs per second of the PyTorch engine, capture included; the share of the floor is its utilisation."""
+    recipe, count, models = load_recipe(name).zoo, effort.size(EPOCH, 256), effort.size(AT_ONCE, 2)
+    draws = torch.Generator().manual_seed(0)
+    data = (
+        torch.randn(count, 1, 28, 28, generator=draws).to(device),
+        torch.randint(10, (count,), generator=draws).to(device),
+    )
+    network, own = Network(lambda: cnn(activation=recipe.activation)), replace(recipe, epochs=1, snapshots=())
+    weights = torch.stack([initial_weights("default", network.layout, draws) for _ in range(models)])
+    plans = [schedule(own, count, draws) for _ in range(models)]
+    times = interleaved({"ours": lambda: torch_zoo.train(network, weights, data, plans)}, effort.runs)
+    speed = flops_on(device, torch.float32, effort.size(8192, 256))
+    reckoned = f"{TRAINING / 1e6:.2f} MFLOP an image at {speed / 1e12:.2f} TFLOP/s (float32) of {described(device)}"
+    case = f"{name}: model-epochs per second on {device.type}, batch {recipe.batch}, {models} side by side"
+    floor, done = speed / TRAINING / EPOCH, models * count / EPOCH
+    return Case(case, "1/s", spread(times["ours"], done), None, floor, reckoned, "none was set")
+
+
+@lru_cache(maxsize=4)
+def flops_on(device: torch.device, dtype: torch.dtype, side: int) -> float:
+    """Multiply-adds times two per second of a large matrix product on a device, the best of some."""
+    matrix = torch.randn(side, side, device=device).to(dtype)
+    times = interleaved({"product": lambda: (matrix @ matrix)[0, 0].item()}, 5)
+    return 2 * side**3 / min(times["product"])
 
 
 def _order(recipe: ZooRecipe, count: int) -> np.ndarray:

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from benchmarks.speed import command, peers, report
+from benchmarks.speed import autoencoders, command, peers, report, zoos
 from benchmarks.speed.timing import Case, Effort, interleaved, spread
 from hyperinit.layout import Layout
 from hyperinit.nets import cnn
@@ -26,6 +26,21 @@ def test_rows_give_figures(name):
         assert case["ratio"] is None or case["ratio"] > 0
         assert (case["floor"] is None) == (not case["reckoned"])
     assert report.section(name, {"cases": cases, **dict.fromkeys(("device", "threads", "torch", "date", "commit"), 1)})
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda *words: zoos.on_device("mnist-tuned", *words),
+        lambda *words: autoencoders.on_device("compact", 4, *words),
+    ],
+    ids=["zoo", "autoencoder"],
+)
+def test_what_is_measured_on_a_gpu_runs(call):
+    case = call(Effort(runs=1, small=True), torch.device("cpu")).to_json()
+    assert case["ours"]["median"] > 0
+    assert 0 < case["share_of_floor"] < 1
+    assert case["reckoned"].endswith("of cpu")
 
 
 def test_every_row_has_a_title():

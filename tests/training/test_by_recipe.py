@@ -32,3 +32,12 @@ def test_another_zoo_is_neither_overwritten_nor_trained_on(recipe, zoo_folder, t
         representation_of(foreign, zoo_folder, None, tmp_path / "run", tmp_path / "out.safetensors")
     assert (zoo_folder / "zoo.json").read_text() == before
     assert not list(tmp_path.iterdir())
+
+
+def test_a_zoo_of_another_network_makes_no_artifact(recipe, zoo, tmp_path):
+    replace(zoo, provenance={**zoo.provenance, "network": "Linear()"}).save(tmp_path / "zoo")
+    with pytest.raises(
+        ArgumentError, match=r"is measured with the paper's CNN, and .*zoo holds networks of another kind"
+    ):
+        representation_of(recipe, tmp_path / "zoo", None, tmp_path / "run", tmp_path / "out.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["zoo"]

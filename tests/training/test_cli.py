@@ -100,6 +100,45 @@ def test_zoo_and_train_are_the_two_steps_of_pretrain(workplace, common, no_train
     assert {path.name for path in (workplace / "work").iterdir()} >= {"checkpoint.safetensors", "log.jsonl"}
 
 
+def test_a_zoo_of_another_network(workplace, common, capsys):
+    (workplace / "net.py").write_text(
+        "from torch import nn\n\n\ndef mlp():\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"
+    )
+    command = [*common, *SCALE, "--out", "myzoo", "--network", "net:mlp"]
+    assert cli.zoo([*command, "--workers", "8"]) == 0
+    assert Zoo.load(workplace / "myzoo").layout.size == 7850
+    assert cli.zoo(command) == 0  # it is there
+    with pytest.raises(ArgumentError, match="myzoo holds the zoo of another recipe"):
+        cli.zoo([*common, *SCALE, "--out", "myzoo"])
+    with pytest.raises(ArgumentError, match="workers must be at least 1, got 0"):
+        cli.zoo([*common, *SCALE, "--out", "other", "--workers", "0"])
+
+
+@pytest.mark.parametrize("command", ["pretrain", "zoo", "train"])
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_trained(
+    workplace, common, no_training, zoo_folder, monkeypatch, command
+):
+    no_training()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    zoo = ["--zoo", str(zoo_folder)] if command == "train" else []
+    out = "zoo" if command == "zoo" else "mine.safetensors"
+    with pytest.raises(ArgumentError, match=r"device cuda:1 needs a GPU .* sees none here"):
+        getattr(cli, command)([*common, *zoo, "--device", "cuda:1", "--out", out])
+    assert [path.name for path in workplace.iterdir()] == ["little.toml"]
+
+
+def test_the_device_reaches_both_steps(workplace, common, monkeypatch):
+    seen = []
+    monkeypatch.setattr(cli, "device_of", lambda name: None)
+    monkeypatch.setattr(cli.by_recipe, "zoo_of", lambda *_, **words: seen.append(words["device"]))
+    monkeypatch.setattr(cli.by_recipe, "summary", lambda *_: "")
+    monkeypatch.setattr(cli.by_recipe, "representation_of", lambda *_, **words: seen.append(words["device"]))
+    monkeypatch.setattr(cli, "_wrote", lambda *_, **__: 0)
+    assert cli.pretrain([*common, "--device", "cuda:3", "--out", "mine.safetensors"]) == 0
+    assert cli.train([*common, "--zoo", "zoo", "--device", "cuda:2", "--out", "mine.safetensors"]) == 0
+    assert seen == ["cuda:3", "cuda:3", "cuda:2"]
+
+
 def test_the_zoo_of_another_recipe_is_refused(workplace, common, zoo_folder, no_training):
     no_training()
     run = workplace / "work"

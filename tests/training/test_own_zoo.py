@@ -16,7 +16,7 @@ import hyperinit
 import hyperinit_training
 from hyperinit.errors import ArgumentError, LayoutError, ZooError
 from hyperinit.layout import Layout
-from hyperinit_training import own_zoo, presets, train_autoencoder
+from hyperinit_training import own_zoo, presets, train_autoencoder, training
 from hyperinit_training.checkpoints import read_checkpoints
 
 SPEC = importlib.util.spec_from_file_location("own_zoo_of_tests", Path(__file__).with_name("own_zoo.py"))
@@ -132,13 +132,13 @@ def test_seeds_are_permuted_and_their_signs_are_flipped(tmp_path, monkeypatch):
     for seed in range(12):
         save_file(odd(seed).state_dict(), tmp_path / "nets" / f"{seed:02}.safetensors")
     views = []
-    made = train_autoencoder.PermutationAugmentation
+    made = training.PermutationAugmentation
 
     def spy(*arguments, **words):
         views.append(words["signs"])
         return made(*arguments, **words)
 
-    monkeypatch.setattr(train_autoencoder, "PermutationAugmentation", spy)
+    monkeypatch.setattr(training, "PermutationAugmentation", spy)
     found = own_zoo.make(tmp_path / "nets", model=odd, preset="tiny", run=tmp_path / "run")
     assert found.representation.layout.group_sizes == {"0": 5, "2": 16}
     [signs] = views

@@ -37,3 +37,26 @@ def test_a_timing_is_that_of_a_product():
 def test_products_are_of_the_chosen_precision(dtype):
     with precision.mixed(dtype):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_a_cpu_is_timed_and_a_gpu_is_asked(monkeypatch):
+    monkeypatch.setattr(precision, "fastest", lambda: torch.float32)
+    assert precision.fastest_on(torch.device("cpu")) == torch.float32
+    for capability, expected in {(7, 5): torch.float32, (8, 0): torch.bfloat16, (9, 0): torch.bfloat16}.items():
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, found=capability: found)
+        assert precision.fastest_on(torch.device("cuda:0")) == expected
+
+
+def test_attention_is_written_out_on_a_cpu_only():
+    before = torch.backends.cuda.flash_sdp_enabled()
+    with precision.attention(torch.device("cuda:0")):
+        assert torch.backends.cuda.flash_sdp_enabled() == before
+    with precision.attention(torch.device("cpu")):
+        assert not torch.backends.cuda.flash_sdp_enabled()
+        assert torch.backends.cuda.math_sdp_enabled()
+
+
+@pytest.mark.gpu
+def test_products_on_a_gpu_are_of_the_chosen_precision():
+    with precision.mixed(torch.bfloat16, torch.device("cuda:0")):
+        assert (torch.ones(2, 2, device="cuda") @ torch.ones(2, 2, device="cuda")).dtype == torch.bfloat16

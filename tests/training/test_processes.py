@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from hyperinit.errors import ArgumentError
-from hyperinit_training import processes, train_autoencoder
+from hyperinit_training import precision, processes, train_autoencoder
 from hyperinit_training.recipe import AutoencoderRecipe
-from hyperinit_training.train_autoencoder import Training
+from hyperinit_training.training import Training
 from hyperinit_training.zoo import Snapshot, Zoo
 
 TINY = AutoencoderRecipe(
@@ -106,7 +106,7 @@ VARIANTS = {
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_three_processes_train_as_one_does(monkeypatch, networks, variant):
     """Uneven shares of 10 views, BatchNorm and contrast over the whole batch, windows with and without padding."""
-    monkeypatch.setattr(train_autoencoder, "fastest", lambda: torch.float32)
+    monkeypatch.setattr(precision, "fastest", lambda: torch.float32)
     short = replace(TINY, **VARIANTS[variant])
 
     def build():

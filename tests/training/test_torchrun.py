@@ -38,12 +38,12 @@ AUTOENCODER = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from hyperinit_training import processes, train_autoencoder
+from hyperinit_training import precision, processes, train_autoencoder
 from hyperinit_training.recipe import load_recipe
 from hyperinit_training.zoo import Zoo
 zoo, recipe, run, die_at = sys.argv[1:]
 train_autoencoder.LOG_EVERY, train_autoencoder.CHECKPOINT_SECONDS = 1, 0
-train_autoencoder.fastest = lambda: torch.float32
+precision.fastest = lambda: torch.float32
 advance = train_autoencoder.Training.advance
 def dying(training):
     if processes.rank() == 1 and training.step == int(die_at):

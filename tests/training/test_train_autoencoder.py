@@ -6,12 +6,12 @@ import torch
 from safetensors.torch import load_file
 from torch.func import functional_call
 
-from hyperinit.autoencoder import Autoencoder
-from hyperinit.errors import ZooError
+from hyperinit.errors import ArgumentError, ZooError
 from hyperinit.nets import build
-from hyperinit_training import train_autoencoder
-from hyperinit_training.losses import ReconstructionLoss, layer_std, r2
-from hyperinit_training.train_autoencoder import Training, kl_divergence, prepare
+from hyperinit_training import precision, processes, train_autoencoder
+from hyperinit_training.losses import layer_std, r2
+from hyperinit_training.train_autoencoder import prepare
+from hyperinit_training.training import Training
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +53,6 @@ def log(folder):
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def build_training(recipe, zoo):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return Training(recipe, zoo)
-
-
 # Resuming
 
 
@@ -78,10 +72,10 @@ def test_a_run_killed_at_any_step_ends_the_same(prepared, short, tmp_path, monke
 
 
 def test_a_resumed_run_keeps_its_precision(prepared, short, tmp_path, monkeypatch):
-    monkeypatch.setattr(train_autoencoder, "fastest", lambda: torch.float32)
+    monkeypatch.setattr(precision, "fastest", lambda: torch.float32)
     whole = run(short, prepared, tmp_path / "whole").state_dict()
     run(short, prepared, tmp_path / "killed", die_at=6, monkeypatch=monkeypatch)
-    monkeypatch.setattr(train_autoencoder, "fastest", lambda: torch.bfloat16)  # as on another machine
+    monkeypatch.setattr(precision, "fastest", lambda: torch.bfloat16)  # as on another machine
     resumed, other = (run(short, prepared, tmp_path / name).state_dict() for name in ("killed", "other"))
     assert same(resumed, whole)
     assert not same(other, whole)
@@ -147,99 +141,6 @@ def test_the_loss_falls_and_held_out_networks_are_reconstructed(autoencoder, aut
         assert r2(autoencoder.decode(autoencoder.encode(weights)), weights, std, mean) > 0.7
 
 
-def test_the_autoencoder_standardises_by_layer_of_the_train_split(prepared, short):
-    training = build_training(short, prepared)
-    assert isinstance(training.autoencoder, Autoencoder)
-    assert torch.equal(training.autoencoder.std, layer_std(prepared.part("train").weights, prepared.layout))
-    assert len(training.train) == 12
-    assert len(training.val) == 3
-
-
-@pytest.mark.parametrize("lwln", [True, False])
-def test_without_lwln_the_loss_is_the_plain_squared_error(prepared, short, lwln):
-    training = build_training(replace(short, lwln=lwln), prepared)
-    target, output = prepared.weights[:4], prepared.weights[4:8]
-    std = layer_std(training.train, prepared.layout)
-    expected = ((output - target) / std if lwln else output - target).square().mean()
-    assert training.loss(output, target).item() == pytest.approx(expected.item(), rel=1e-5)
-    assert isinstance(training.loss, ReconstructionLoss)
-
-
-@pytest.mark.parametrize("beta", [1.0, 0.25])
-def test_the_total_weighs_reconstruction_and_contrast(prepared, short, beta):
-    losses = build_training(replace(short, beta=beta), prepared).losses(prepared.weights[:4])
-    expected = beta * losses.reconstruction + (1 - beta) * losses.contrast
-    assert losses.total.item() == pytest.approx(expected.item(), rel=1e-5)
-    assert (losses.contrast.item() == 0) == (beta == 1)
-
-
-@pytest.mark.parametrize("warmup", [4, 0])
-def test_the_rate_warms_up_and_falls_to_zero(prepared, short, warmup):
-    training = build_training(replace(short, warmup=warmup), prepared)
-    rates = []
-    for _ in range(12):
-        training.advance()
-        rates.append(training.optimizer.param_groups[0]["lr"] / short.rate)
-    assert rates[: warmup + 1] == pytest.approx([*((i + 1) / 4 for i in range(warmup)), 1])
-    assert rates[warmup:] == sorted(rates[warmup:], reverse=True)
-    assert 0 < rates[-1] < 0.1
-
-
-# Variational
-
-
-def trained(recipe, zoo, steps):
-    """The training after some steps, and the losses of each."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        training = Training(recipe, zoo)
-        return training, [training.advance() for _ in range(steps)]
-
-
-@pytest.mark.parametrize("block", ["compact", "reference"])
-def test_a_large_kl_weight_pulls_latents_to_the_prior_and_none_does_not(prepared, short, block):
-    recipe = replace(short, steps=60, warmup=5, rate=1e-2, variational=True, block=block)
-    divergence = {}
-    for weight in (0.0, 100.0):
-        training, losses = trained(replace(recipe, kl_weight=weight), prepared, 60)
-        with torch.no_grad():
-            divergence[weight] = kl_divergence(*training.autoencoder.eval().posterior(training.val)).item()
-        assert all(found.total.isfinite() for found in losses)
-        rest = [found.total - weight * found.kl for found in losses[-3:]]
-        expected = [recipe.beta * found.reconstruction + (1 - recipe.beta) * found.contrast for found in losses[-3:]]
-        torch.testing.assert_close(torch.stack(rest), torch.stack(expected), rtol=1e-3, atol=1e-3)
-        if weight:
-            assert losses[-1].kl < 0.5 * losses[0].kl
-    assert divergence[100.0] < 0.02
-    assert divergence[0.0] > 10 * divergence[100.0]
-
-
-def test_the_draw_of_a_variational_training_has_the_encoders_own_spread(prepared, short, monkeypatch):
-    training = build_training(replace(short, variational=True, latent_noise=50.0, dropout=0.0), prepared)
-    seen, decode = [], training.autoencoder.decode
-    monkeypatch.setattr(training.autoencoder, "decode", lambda latents: seen.append(latents) or decode(latents))
-    for log_variance in (-60.0, 4.0):
-        with torch.no_grad():
-            training.autoencoder.encoder.log_variance.weight.zero_()
-            training.autoencoder.encoder.log_variance.bias.fill_(log_variance)
-        state, weights = training.generator.get_state(), prepared.weights[:4]
-        training.losses(weights)
-        training.generator.set_state(state)
-        training.losses(weights)
-    assert torch.equal(seen[0], seen[1])  # the training's own generator decides the draw
-    assert torch.equal(seen[2], seen[3])
-    assert (seen[2] - seen[0]).std().item() > 1  # exp(4 / 2) = 7.4
-    assert seen[0].abs().max() < 10  # latent_noise plays no part
-
-
-def test_the_divergence_is_that_of_torch():
-    generator = torch.Generator().manual_seed(0)
-    mean, log_variance = torch.randn(2, 5, 3, generator=generator)
-    normal = torch.distributions.Normal(mean, (log_variance / 2).exp())
-    expected = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).mean()
-    torch.testing.assert_close(kl_divergence(mean, log_variance), expected)
-
-
 def test_a_variational_run_of_reference_blocks_resumes(prepared, short, tmp_path, monkeypatch):
     recipe = replace(short, steps=4, variational=True, block="reference", standardise=False)
     whole = run(recipe, prepared, tmp_path / "whole").state_dict()
@@ -249,30 +150,60 @@ def test_a_variational_run_of_reference_blocks_resumes(prepared, short, tmp_path
     assert log(tmp_path / "whole")[-1]["kl"] > 0
 
 
-# Views
+# Devices
 
 
-def test_the_target_of_a_view(prepared, short):
-    """Permuted and erased, permuted only, or neither: what a view has to reconstruct."""
-    weights, found = prepared.weights[:12], {}
-    for target in ("view", "clean", "aligned"):
-        recipe = replace(short, target=target, permuted=1.0, erase=1.0)
-        view, found[target] = build_training(recipe, prepared).view(weights)
-        found["seen"] = view
-    assert torch.equal(found["view"], found["seen"])
-    assert torch.equal(found["aligned"], weights)
-    erased = found["clean"] != found["seen"]
-    assert erased.any(1).all()
-    assert not found["seen"][erased].any()
-    assert torch.equal(found["clean"].sort(1).values, weights.sort(1).values)
-    assert (found["clean"] != weights).any(1).all()
+def test_the_cpu_is_the_default(prepared, short, tmp_path):
+    default, named = run(short, prepared, tmp_path / "default"), None
+    named = train_autoencoder.train_autoencoder(short, prepared, tmp_path / "named", device=torch.device("cpu"))
+    assert same(named.state_dict(), default.state_dict())
+    assert log(tmp_path / "named") == log(tmp_path / "default")
 
 
-@pytest.mark.parametrize("changes", [{"permuted": 0.0, "erase": 0.0}, {"permutations": 0, "erase": 0.0}])
-def test_without_augmentation_a_view_is_the_network(prepared, short, changes):
-    view, target = build_training(replace(short, **changes), prepared).view(prepared.weights)
-    assert torch.equal(view, prepared.weights)
-    assert torch.equal(target, prepared.weights)
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("meta", "device must be cpu, cuda or cuda:N, got 'meta'$"),
+        ("cuda", "device cuda needs a GPU and a PyTorch buil"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(prepared, short, tmp_path, monkeypatch, device, message):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ArgumentError, match=message):
+        train_autoencoder.train_autoencoder(short, prepared, tmp_path / "run", device=device)
+    assert not (tmp_path / "run").exists()
+
+
+def test_several_processes_take_no_gpu(prepared, short, tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(train_autoencoder, "device_of", lambda _: torch.device("cuda:0"))
+    with pytest.raises(ArgumentError, match=r"several processes train an autoencoder on CPUs only, got device cuda:0$"):
+        train_autoencoder.train_autoencoder(short, prepared, tmp_path / "run", device="cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("variant", [{}, {"variational": True}, {"chunk": 64, "window": 8, "halo": 2}])
+def test_a_gpu_run_resumes_and_comes_back_to_the_cpu(prepared, short, tmp_path, monkeypatch, variant):
+    recipe, words = replace(short, **variant), {"device": "cuda"}
+    before = torch.cuda.get_rng_state()
+    whole = train_autoencoder.train_autoencoder(recipe, prepared, tmp_path / "whole", **words)
+    assert {value.device.type for value in whole.state_dict().values()} == {"cpu"}
+    assert torch.equal(torch.cuda.get_rng_state(), before)
+    advance = Training.advance
+
+    def dying(training):
+        if training.step == 6:
+            raise KeyboardInterrupt
+        return advance(training)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "advance", dying)
+        with pytest.raises(KeyboardInterrupt):
+            train_autoencoder.train_autoencoder(recipe, prepared, tmp_path / "killed", **words)
+    resumed = train_autoencoder.train_autoencoder(recipe, prepared, tmp_path / "killed", **words)
+    for name, value in whole.state_dict().items():  # a GPU's sums need not repeat bit for bit
+        torch.testing.assert_close(resumed.state_dict()[name], value, rtol=0, atol=1e-2)
+    assert [record["step"] for record in log(tmp_path / "killed")] == list(range(1, 13))
 
 
 # Preparation

@@ -6,20 +6,14 @@ import pytest
 import torch
 
 from hyperinit.errors import ArgumentError
-from hyperinit.layout import Layout
-from hyperinit.nets import build, cnn
-from hyperinit_training import compiled_cnn, train_zoo
+from hyperinit.nets import build
+from hyperinit_training import compiled_cnn, train_zoo, zoo_blocks
 from hyperinit_training.finetune import accuracy
-from hyperinit_training.train_zoo import initial_weights, schedule
 from hyperinit_training.zoo import Zoo
 from hyperinit_training.zoo_recipe import ZooRecipe
 
 FAMILIES = ZooRecipe(images="digits", models=6, families=3, epochs=2, branch_epochs=1, limit=128)
 SEEDS = ZooRecipe(images="digits", models=5, epochs=3, snapshots=(1, 3), schedule="linear", limit=128)
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def same(zoo, other):
@@ -31,7 +25,7 @@ def same(zoo, other):
 @pytest.mark.usefixtures("_global_generator_unmoved")
 @pytest.mark.parametrize("recipe", [FAMILIES, SEEDS])
 def test_the_number_of_workers_changes_nothing(digits, tmp_path, monkeypatch, recipe):
-    monkeypatch.setattr(train_zoo, "SEEDS_PER_BLOCK", 2)
+    monkeypatch.setattr(zoo_blocks, "SEEDS_PER_BLOCK", 2)
     threads = torch.get_num_threads()
     zoos = [train_zoo.train_zoo(recipe, digits, tmp_path / str(n), workers=n) for n in (1, 3)]
     assert same(*zoos)
@@ -152,77 +146,7 @@ def test_blocks_of_another_recipe_are_not_mixed_in(interrupted, digits):
     assert (interrupted / "blocks" / "000000.safetensors").exists()
 
 
-# Starting points and schedules
-
-
-def pieces(vector):
-    return Layout.of(cnn()).unflatten(vector).items()
-
-
-def pieces_of(drawn):
-    """Tensors by name, each (N, ...), of vectors (N, D)."""
-    rows = [dict(pieces(row)) for row in drawn]
-    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-
-
-def test_the_default_start_has_the_distribution_of_pytorchs_own():
-    drawn = torch.stack([initial_weights("default", Layout.of(cnn()), gen(seed)) for seed in range(50)])
-    with torch.random.fork_rng(devices=[]):
-        networks = [cnn().state_dict() for _ in range(50)]
-    for name, ours in pieces_of(drawn).items():
-        theirs = torch.stack([network[name] for network in networks])
-        assert ours.abs().max().item() == pytest.approx(theirs.abs().max().item(), rel=0.05), name
-        assert ours.std().item() == pytest.approx(theirs.std().item(), rel=0.15), name
-
-
-def test_the_papers_start_is_positive_with_biases_of_a_hundredth():
-    for name, tensor in pieces(initial_weights("uniform", Layout.of(cnn()), gen())):
-        if name.endswith("bias"):
-            assert torch.all(tensor == 0.01)
-        else:
-            assert 0 <= tensor.min() < 0.1
-            assert 0.9 < tensor.max() <= 1
-
-
-def test_the_kaiming_start_is_pytorchs_function():
-    generator = gen()
-    for name, tensor in pieces(initial_weights("kaiming_uniform", Layout.of(cnn()), gen())):
-        expected = torch.full_like(tensor, 0.01)
-        if not name.endswith("bias"):
-            torch.nn.init.kaiming_uniform_(expected, generator=generator)
-        assert torch.equal(tensor, expected), name
-
-
-def test_a_schedule_visits_every_image_once_an_epoch_and_leaves_the_rest_out():
-    plan = schedule(replace(SEEDS, batch=10, snapshots=()), 25, gen())
-    assert plan.order.shape == (6, 10)
-    for epoch in plan.order.reshape(3, 20):
-        assert len(set(epoch.tolist())) == 20
-        assert set(epoch.tolist()) <= set(range(25))
-    assert not np.array_equal(plan.order[:2], plan.order[2:4])
-    assert np.array_equal(plan.order, schedule(replace(SEEDS, batch=10), 25, gen()).order)
-
-
-@pytest.mark.parametrize(
-    ("kind", "branch", "expected"),
-    [
-        ("constant", False, [0.4, 0.4, 0.4, 0.4]),
-        ("linear", False, [0.4, 0.3, 0.2, 0.1]),
-        ("constant", True, [0.2, 0.2 * 5 / 6, 0.2 * 4 / 6, 0.1, 0.2 / 3, 0.2 / 6]),
-    ],
-)
-def test_rates_stay_or_fall_to_zero(kind, branch, expected):
-    """A branch falls to zero whatever the schedule of its ancestor."""
-    recipe = ZooRecipe(images="digits", models=1, rate=0.4, epochs=2, branch_rate=0.2, branch_epochs=3, schedule=kind)
-    plan = schedule(recipe, 128, gen(), branch=branch)
-    np.testing.assert_allclose(plan.rates, expected, rtol=1e-6)
-    assert plan.keep == ()
-
-
-def test_a_schedule_carries_what_the_recipe_says():
-    recipe = replace(SEEDS, decay=0.5, activation="relu")
-    plan = schedule(recipe, 130, gen())
-    assert (plan.keep, plan.decay, plan.activation) == ((2, 6), 0.5, "relu")
+# What is refused
 
 
 def test_too_few_images_for_one_batch_are_refused(digits, tmp_path):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+
+from torch import nn
 
 from hyperinit import hub
 from hyperinit.errors import ArgumentError
@@ -23,16 +26,27 @@ def check_one_network(recipe: Recipe) -> None:
         )
 
 
-def zoo_of(recipe: Recipe, data: Path | None, folder: Path, *, half: bool = False) -> Zoo:
-    """Train the zoo unless `folder` holds it already."""
-    from hyperinit_training.train_zoo import train_zoo
+def zoo_of(  # noqa: PLR0913
+    recipe: Recipe,
+    data: Path | None,
+    folder: Path,
+    *,
+    half: bool = False,
+    device: str = "cpu",
+    network: Callable[[], nn.Module] | None = None,
+    workers: int | None = None,
+) -> Zoo:
+    """Train the zoo unless `folder` holds it already; device, network and workers are those of `train_zoo`."""
+    from hyperinit_training.train_zoo import network_name, train_zoo
 
     if processes.agreed((folder / "zoo.json").exists()):
         found = Zoo.load(folder)
-        if found.provenance.get("recipe") != recipe.zoo.to_json():
+        wanted = (recipe.zoo.to_json(), network_name(network))
+        if (found.provenance.get("recipe"), found.provenance.get("network")) != wanted:
             raise ArgumentError(f"{folder} holds the zoo of another recipe; name another folder or delete it")
     else:
-        found = train_zoo(recipe.zoo, load_images(recipe.zoo.images, data), folder)
+        images = load_images(recipe.zoo.images, data)
+        found = train_zoo(recipe.zoo, images, folder, device=device, network=network, workers=workers)
     if half and processes.is_first():
         found.save(folder, half=True)
     return found
@@ -44,7 +58,9 @@ def summary(found: Zoo, folder: Path) -> str:
     return f"{folder}: {len(found)} snapshots, test accuracy {min(test):.2%} to {max(test):.2%}"
 
 
-def representation_of(recipe: Recipe, folder: Path, data: Path | None, run: Path, out: Path) -> HyperRepresentation:
+def representation_of(  # noqa: PLR0913
+    recipe: Recipe, folder: Path, data: Path | None, run: Path, out: Path, *, device: str = "cpu"
+) -> HyperRepresentation:
     """Train the autoencoder on the zoo in `folder`, measure it, write the artifact and register an embedded one."""
     from hyperinit_training.export import assemble, finish
     from hyperinit_training.train_autoencoder import prepare, train_autoencoder
@@ -53,9 +69,13 @@ def representation_of(recipe: Recipe, folder: Path, data: Path | None, run: Path
     name = found.provenance["images"]["name"]
     if name != recipe.zoo.images:
         raise ArgumentError(f"{folder} must hold a zoo trained on {recipe.zoo.images}, got one trained on {name}")
+    if "network" in found.provenance:
+        raise ArgumentError(
+            f"an artifact is measured with the paper's CNN, and {folder} holds networks of another kind"
+        )
     images = load_images(recipe.zoo.images, data)
     found = prepare(found, recipe.autoencoder)
-    autoencoder = train_autoencoder(recipe.autoencoder, found, run)
+    autoencoder = train_autoencoder(recipe.autoencoder, found, run, device=device)
 
     def written() -> HyperRepresentation:
         representation = finish(assemble(recipe, found, autoencoder), found, images)

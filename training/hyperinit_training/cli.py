@@ -14,8 +14,10 @@ import torch
 import hyperinit
 from hyperinit.cli import show
 from hyperinit.errors import ArgumentError
+from hyperinit.factories import load_factory
 from hyperinit.representation import HyperRepresentation
 from hyperinit_training import by_recipe, processes
+from hyperinit_training.devices import device_of
 from hyperinit_training.recipe import Recipe, load_recipe, recipes
 from hyperinit_training.train_autoencoder import LEAST_MODELS
 from hyperinit_training.zoo import Zoo, split_models
@@ -36,18 +38,22 @@ def pretrain(argv: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the artifact to write, a .safetensors file")
     parser.add_argument("--run", type=Path, help="folder for work in progress; default runs/RECIPE")
     parser.add_argument("--steps", type=int, help="gradient steps of the autoencoder")
+    _add_device(parser)
     arguments = parser.parse_args(argv)
     _check_out(arguments.out)
+    device_of(arguments.device)
     recipe = _recipe(arguments)
     by_recipe.check_one_network(recipe)
     train = split_models(recipe.zoo.models, torch.Generator()).count("train") * max(1, len(recipe.zoo.snapshots))
     if train < LEAST_MODELS:
         raise ArgumentError(f"a zoo must have at least {LEAST_MODELS} networks to train on, got {train}: more --models")
     run = arguments.run or RUNS / recipe.name
-    found = by_recipe.zoo_of(recipe, arguments.data, run / "zoo")
+    found = by_recipe.zoo_of(recipe, arguments.data, run / "zoo", device=arguments.device)
     if processes.is_first():
         print(by_recipe.summary(found, run / "zoo"), file=sys.stderr)
-    made = by_recipe.representation_of(recipe, run / "zoo", arguments.data, run / "autoencoder", arguments.out)
+    made = by_recipe.representation_of(
+        recipe, run / "zoo", arguments.data, run / "autoencoder", arguments.out, device=arguments.device
+    )
     return _wrote(made, arguments.out, as_json=arguments.json)
 
 
@@ -64,8 +70,13 @@ def zoo(argv: Sequence[str]) -> int:
     _add_scale(parser)
     parser.add_argument("--out", type=Path, required=True, help="the zoo folder to write")
     parser.add_argument("--half", action="store_true", help="store half precision")
+    _add_device(parser)
+    parser.add_argument("--network", metavar="MODULE:FACTORY", help="makes the networks, instead of the paper's CNN")
+    parser.add_argument("--workers", type=int, help="threads; on a GPU or with --network the networks side by side")
     arguments = parser.parse_args(argv)
-    found = by_recipe.zoo_of(_recipe(arguments), arguments.data, arguments.out, half=arguments.half)
+    network = load_factory(arguments.network) if arguments.network else None
+    how = {"device": arguments.device, "network": network, "workers": arguments.workers}
+    found = by_recipe.zoo_of(_recipe(arguments), arguments.data, arguments.out, half=arguments.half, **how)
     data = {"folder": str(arguments.out), "snapshots": len(found), "provenance": found.provenance}
     show(by_recipe.summary(found, arguments.out), data, as_json=arguments.json)
     return 0
@@ -99,6 +110,7 @@ def train(argv: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the artifact to write, a .safetensors file")
     parser.add_argument("--run", type=Path, help="folder for work in progress; default in runs/")
     own_zoo_command.add_arguments(parser)
+    _add_device(parser)
     recipes_group = parser.add_argument_group("a zoo of a recipe")
     _add_recipe(recipes_group, required=False)
     recipes_group.add_argument("--steps", type=int, help="gradient steps of the autoencoder")
@@ -106,13 +118,15 @@ def train(argv: Sequence[str]) -> int:
     if bool(arguments.recipe) is bool(arguments.model):
         raise ArgumentError("train needs --model for your own checkpoints, or --recipe for a zoo of a recipe")
     _check_out(arguments.out)
+    device_of(arguments.device)
     if arguments.model:
         show(*own_zoo_command.answer(arguments), as_json=arguments.json)
         return 0
     recipe = _recipe(arguments)
     by_recipe.check_one_network(recipe)
     run = arguments.run or RUNS / recipe.name / "autoencoder"
-    made = by_recipe.representation_of(recipe, Path(arguments.zoo), arguments.data, run, arguments.out)
+    zoo_folder, device = Path(arguments.zoo), arguments.device
+    made = by_recipe.representation_of(recipe, zoo_folder, arguments.data, run, arguments.out, device=device)
     return _wrote(made, arguments.out, as_json=arguments.json)
 
 
@@ -206,6 +220,10 @@ def _add_scale(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", type=int, help="networks to train, instead of what the recipe says")
     parser.add_argument("--epochs", type=int, help="epochs of seeds or ancestors; a family's members keep theirs")
     parser.add_argument("--images", type=int, help="train on fewer images")
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; default %(default)s")
 
 
 def _recipe(arguments: argparse.Namespace) -> Recipe:

@@ -5,8 +5,6 @@ Letters: N networks, D weights per network.
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import date
@@ -28,17 +26,17 @@ from hyperinit.samplers import Anchors, SamplerOptions
 from hyperinit_training import inspect_zoo, processes
 from hyperinit_training.augment import Groups
 from hyperinit_training.checkpoints import Checkpoints, Evaluation, read_checkpoints
+from hyperinit_training.devices import device_of
 from hyperinit_training.plots import draw
 from hyperinit_training.presets import preset as preset_of
-from hyperinit_training.recipe import AutoencoderRecipe
 from hyperinit_training.runs import write_json
 from hyperinit_training.symmetry import permutation_groups, sign_groups
-from hyperinit_training.train_autoencoder import LEAST_MODELS, Training, prepare, train_autoencoder
+from hyperinit_training.timed import timed
+from hyperinit_training.train_autoencoder import LEAST_MODELS, prepare, train_autoencoder
 from hyperinit_training.usability import Usability, scorer, usability
 from hyperinit_training.zoo import Snapshot, Zoo
 
 ONE_FAMILY = 0.8  # share of the networks in the largest family, above which all count as one
-TRIED = 5  # gradient steps that are timed when a time is given
 SIDES = (28, 32, 64, 96, 224)  # of images that are tried where no example input is given
 
 
@@ -80,6 +78,7 @@ def make(  # noqa: PLR0913 - all but the first two have defaults
     holdout: float = 0.15,
     skip_bad: bool = False,
     seed: int = 0,
+    device: str | torch.device = "cpu",
 ) -> Made:
     """Read checkpoints, train an autoencoder on them, measure it, and write an artifact.
 
@@ -100,17 +99,31 @@ def make(  # noqa: PLR0913 - all but the first two have defaults
         holdout: share of the networks that are held out of training, to judge by; at least 8 are trained on.
         skip_bad: leave networks with NaN out.
         seed: decides everything.
+        device: where the autoencoder trains, "cpu", "cuda" or "cuda:N".
 
     Raises:
         ArgumentError, LayoutError, ZooError, UnknownNameError: for bad input; nothing is written then.
     """
     _check(minutes, holdout, out)
+    device = device_of(device)
     factory = load_factory(model) if isinstance(model, str) else model
     found = read_checkpoints(zoo, model=factory, scores=scores, evaluate=evaluate, skip_bad=skip_bad)
     folder = Path(run) if run is not None else Path("runs") / Path(out or zoo).stem
     try:
         return _make(
-            found, factory, Path(zoo).name, folder, out, evaluate, example_input, groups, preset, minutes, holdout, seed
+            found,
+            factory,
+            Path(zoo).name,
+            folder,
+            out,
+            evaluate,
+            example_input,
+            groups,
+            preset,
+            minutes,
+            holdout,
+            seed,
+            device,
         )
     except OSError as error:
         raise ZooError(
@@ -121,7 +134,7 @@ def make(  # noqa: PLR0913 - all but the first two have defaults
 def _make(  # noqa: PLR0913
     found: Checkpoints, factory: Callable[[], nn.Module], name: str, folder: Path, out: str | Path | None,
     evaluate: Evaluation | None, example_input: Any, groups: Any, preset: str, minutes: float | None,
-    holdout: float, seed: int,
+    holdout: float, seed: int, device: torch.device,
 ) -> Made:  # fmt: skip
     layout, signs, notes = _symmetries(factory, example_input, groups)
     families = inspect_zoo.families(inspect_zoo.distances(found), inspect_zoo.spread(found))
@@ -129,8 +142,9 @@ def _make(  # noqa: PLR0913
     one_family = families.sizes[0] >= ONE_FAMILY * len(found)
     recipe = preset_of(preset, layout, len(raw.part("train")), one_family=one_family, seed=seed)
     prepared = prepare(raw, recipe)
-    recipe = _timed(recipe, prepared, minutes, folder)
-    autoencoder = train_autoencoder(recipe, prepared, folder, signs=signs if recipe.permutations else None)
+    recipe = timed(recipe, prepared, minutes, folder, device)
+    signs = signs if recipe.permutations else None
+    autoencoder = train_autoencoder(recipe, prepared, folder, signs=signs, device=device)
     title = f"{len(found)} checkpoints of {name}"
     bare = _assemble(autoencoder, prepared, Path(out or name).stem, title)
     score = None if evaluate is None else scorer(factory, layout, evaluate)
@@ -232,31 +246,6 @@ def _symmetries(
         return layout.with_groups({}), None, [f"no symmetries: {error}; groups can be written down by hand"]
     found = signs if signs and any(any(axes) for axes in signs.values()) else None
     return layout.with_groups(symmetry.groups), found, list(symmetry.notes)
-
-
-def _timed(recipe: AutoencoderRecipe, zoo: Zoo, minutes: float | None, folder: Path) -> AutoencoderRecipe:
-    """Choose the number of steps by the time of some; a resumed run keeps the number it began with."""
-    if minutes is None:
-        return recipe
-    plan = folder / "steps.json"
-    if processes.agreed(plan.exists()):
-        return _of_steps(recipe, int(json.loads(plan.read_text())["steps"]))
-    with torch.random.fork_rng(devices=[]):
-        training = Training(recipe, zoo)
-        training.advance()
-        began = time.monotonic()
-        for _ in range(TRIED):
-            training.advance()
-    seconds = processes.agreed((time.monotonic() - began) / TRIED)
-    steps = max(1, round(60 * minutes / seconds))
-    if processes.is_first():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(plan, {"steps": steps, "seconds per step": seconds, "minutes": minutes})
-    return _of_steps(recipe, steps)
-
-
-def _of_steps(recipe: AutoencoderRecipe, steps: int) -> AutoencoderRecipe:
-    return replace(recipe, steps=steps, warmup=min(recipe.warmup, steps // 5))
 
 
 def _assemble(autoencoder: Autoencoder, zoo: Zoo, source: str, title: str) -> HyperRepresentation:

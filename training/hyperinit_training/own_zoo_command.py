@@ -47,6 +47,7 @@ def answer(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         holdout=arguments.holdout,
         skip_bad=arguments.skip_bad,
         seed=arguments.seed,
+        device=arguments.device,
     )
     size = arguments.out.stat().st_size
     text = f"{made.representation.card}\n\nwrote {arguments.out} ({size / 1e6:.1f} MB)"

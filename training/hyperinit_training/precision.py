@@ -1,12 +1,15 @@
-"""Which number format the matrix products of training take on this CPU."""
+"""Which number format and which attention kernels training takes on a device."""
 
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+CPU = torch.device("cpu")
 SIDE = 256  # of the square matrices that are timed
 ADVANTAGE = 1.2  # how many times faster bfloat16 must be to be worth its rounding
 
@@ -24,14 +27,31 @@ def fastest() -> torch.dtype:
     return torch.bfloat16 if seconds(torch.bfloat16) * ADVANTAGE < seconds(torch.float32) else torch.float32
 
 
-def mixed(dtype: torch.dtype) -> torch.autocast:
-    """Return the context of mixed precision on the CPU; it does nothing for float32.
+def fastest_on(device: torch.device) -> torch.dtype:
+    """Return the format for a device: of a CPU as `fastest` finds, of a GPU bfloat16 if it multiplies that itself."""
+    if device.type == "cpu":
+        return fastest()
+    has = device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)  # Ampere; older ones emulate it
+    return torch.bfloat16 if has else torch.float32
+
+
+def mixed(dtype: torch.dtype, device: torch.device = CPU) -> torch.autocast:
+    """Return the context of mixed precision on a device; it does nothing for float32.
 
     >>> with mixed(torch.float32):
     ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
     torch.float32
     """
-    return torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16)
+    return torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
+def attention(device: torch.device) -> AbstractContextManager[None]:
+    """Return the context with the kernels of attention that train fastest on a device.
+
+    On a CPU the fused kernel's backward pass takes longer than all else together, so products are written out. On a GPU
+    PyTorch takes its flash or its memory-efficient kernel where the sizes allow it.
+    """
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 def seconds(dtype: torch.dtype) -> float:

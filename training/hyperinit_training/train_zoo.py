@@ -1,18 +1,20 @@
-"""Train a zoo: many networks side by side, one compiled training loop per thread.
+"""Train a zoo: many networks side by side, by one compiled loop per thread or, on a GPU, by PyTorch.
 
 A recipe with families trains ancestors first and then branches their members off; one without trains seeds. Work is
 done in blocks (a family, or a few seeds) that are written as they finish, so that a killed run goes on where it was.
 Several processes deal the blocks out among them, and the first puts them together (see `processes`).
+
+Two engines train the same networks up to rounding: "compiled" the paper's CNN on the CPU, "torch" any network anywhere.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -20,79 +22,132 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from hyperinit.errors import ArgumentError, ZooError
+from hyperinit.errors import ArgumentError, LayoutError
 from hyperinit.layout import Layout
 from hyperinit.nets import Architecture, cnn, describe
-from hyperinit_training import compiled_cnn, processes
-from hyperinit_training.compiled_cnn import Schedule
+from hyperinit_training import compiled_cnn, devices, processes, zoo_blocks
 from hyperinit_training.images import Images
 from hyperinit_training.kernels import Floats
-from hyperinit_training.runs import write_json, write_tensors
+from hyperinit_training.runs import write_tensors
+from hyperinit_training.schedules import generator_of, initial_weights, schedule
+from hyperinit_training.torch_blocks import AT_ONCE, Side
 from hyperinit_training.zoo import Snapshot, Zoo, split_models
+from hyperinit_training.zoo_blocks import ImageSet, Labels, Trained, packed, read_block
 from hyperinit_training.zoo_recipe import ZooRecipe
 
-SEEDS_PER_BLOCK = 16
-Labels = NDArray[np.int64]
+ENGINES = ("compiled", "torch")
+Blocks = Mapping[range, Path]
+Trainer = Callable[[Blocks, Callable[[int], object]], object]  # trains blocks, and says how many networks are done
 
 
-@dataclass(frozen=True)
-class ImageSet:
-    """Normalised images ready for the kernels: each entry is float32 (n, C, 28, 28) and int64 (n,)."""
-
-    train: tuple[Floats, Labels]
-    val: tuple[Floats, Labels]
-    test: tuple[Floats, Labels]
-
-
-def train_zoo(recipe: ZooRecipe, images: Images, folder: Path, *, workers: int | None = None) -> Zoo:
+def train_zoo(  # noqa: PLR0913 - what, on what, where to, and four ways to do it
+    recipe: ZooRecipe,
+    images: Images,
+    folder: Path,
+    *,
+    workers: int | None = None,
+    device: str | torch.device = "cpu",
+    engine: str | None = None,
+    network: Callable[[], nn.Module] | None = None,
+) -> Zoo:
     """Train the zoo that `recipe` describes and save it in `folder`; finished blocks found there are kept.
 
     Args:
         recipe: what to train.
         images: the data set that the recipe names.
         folder: receives `zoo.json`, `weights.safetensors` and, while it runs, `blocks/`.
-        workers: threads, one per core if None, where processes on one machine share its cores.
+        workers: threads of the compiled engine, one per core if None, where processes on one machine share its cores;
+            with the torch engine how many networks train side by side, 256 if None.
+        device: "cpu", "cuda" or "cuda:N"; a GPU needs the torch engine.
+        engine: "compiled" or "torch"; None takes the compiled one where it can, for the paper's CNN on the CPU.
+        network: makes the networks, which take images (B, C, 28, 28), give logits (B, classes) and hold no buffers and
+            no dropout. None is the paper's CNN with the recipe's activation; a network given has its own.
 
     Raises:
-        ArgumentError: if the blocks found belong to another recipe, or there are too few images.
+        ArgumentError: if the blocks found belong to another recipe, there are too few images, the device is not there,
+            or engine, device, network and recipe do not go together.
+        LayoutError: if the network holds buffers, or parameters outside of conv, linear and norm layers.
 
     Source: Schürholt et al. 2022, arXiv:2209.14733, section 4.1 and Table 7; families are this project's own.
     """
-    began = time.monotonic()
+    began, where = time.monotonic(), devices.device_of(device)
+    if workers is not None and workers < 1:
+        raise ArgumentError(f"workers must be at least 1, got {workers}")
+    engine = _engine(engine, where, recipe, own=network is not None)
     if recipe.limit:
         images = images.subset(recipe.limit)
     data = ImageSet(images.normalised("train"), images.normalised("val"), images.normalised("test"))
-    channels = int(data.train[0].shape[1])
-    with torch.device("meta"):  # only its shapes are needed, and no random number is drawn
-        network = cnn(channels, recipe.activation)
-        layout, architecture = Layout.of(network), describe(network)
-    blocks = folder / "blocks"
-    processes.once(lambda: _claim(blocks, recipe), lambda: _claim(blocks, recipe))
-    torch_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        paths = _train_blocks(recipe, layout, data, blocks, workers or processes.cores())
-    finally:
-        torch.set_num_threads(torch_threads)
-    processes.barrier()
+    module = _module(recipe, int(data.train[0].shape[1]), network)
+    layout = Layout.of(module)
+    named = {} if network is None else {"network": str(network_name(network))}
+    if engine == "torch":
+        train = _side(recipe, data, where, network, workers).blocks
+        named["engine"] = f"torch on {devices.described(where)}"
+    else:
+        train = partial(_by_kernel, recipe, layout, data, workers or processes.cores())
+    paths = _train_blocks(recipe, folder / "blocks", named.get("network"), train)
 
     def put_together() -> Zoo:
-        facts = {
-            **_facts(recipe, images, data),
-            "date": date.today().isoformat(),
-            "seconds": round(time.monotonic() - began, 1),
-        }
-        zoo = _zoo(recipe, layout, architecture, [_read(path) for path in paths], facts)
+        facts = {**_facts(recipe, images, data), **named, "date": date.today().isoformat()}
+        facts["seconds"] = round(time.monotonic() - began, 1)
+        zoo = _zoo(recipe, layout, _described(module), [read_block(path) for path in paths], facts)
         zoo.save(folder)
-        shutil.rmtree(blocks)  # also what a kill left there half written
+        shutil.rmtree(folder / "blocks")  # also what a kill left there half written
         return zoo
 
     return processes.once(put_together, lambda: Zoo.load(folder))
+
+
+def _engine(engine: str | None, device: torch.device, recipe: ZooRecipe, *, own: bool) -> str:
+    """Choose the engine, and refuse what does not go together."""
+    if engine not in (None, *ENGINES):
+        raise ArgumentError(f"engine must be {' or '.join(ENGINES)}, got {engine!r}")
+    if engine == "compiled" and (own or device.type != "cpu"):
+        got = "another network" if own else f"device {device}"
+        raise ArgumentError(f"engine compiled trains the paper's CNN on the CPU, got {got}; leave engine out")
+    if own and "activation" in recipe.vary:
+        raise ArgumentError("vary of activation needs the paper's CNN, got another network, which has its own")
+    return engine or ("torch" if own or device.type != "cpu" else "compiled")
+
+
+def _module(recipe: ZooRecipe, channels: int, network: Callable[[], nn.Module] | None) -> nn.Module:
+    """Make the network for what it is, not for its weights; the global generator is left alone."""
+    if network is None:
+        with torch.device("meta"):
+            return cnn(channels, recipe.activation)
+    with torch.random.fork_rng(devices=[]):
+        return network()
+
+
+def network_name(network: Callable[[], nn.Module] | None) -> str | None:
+    """Return what a zoo's provenance says of the network that was given: how it prints itself; None for none."""
+    if network is None:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        return repr(network())
+
+
+def _described(module: nn.Module) -> Architecture | None:
+    """Write a plain chain as data; None if only its layout can be written."""
+    try:
+        return describe(module) if type(module) is nn.Sequential else None
+    except LayoutError:
+        return None
+
+
+def _side(
+    recipe: ZooRecipe,
+    data: ImageSet,
+    device: torch.device,
+    network: Callable[[], nn.Module] | None,
+    at_once: int | None,
+) -> Side:
+    channels = int(data.train[0].shape[1])
+    make = (lambda activation: cnn(channels, activation)) if network is None else lambda _: network()
+    return Side(recipe, make, data, device, at_once or AT_ONCE)
 
 
 def _facts(recipe: ZooRecipe, images: Images, data: ImageSet) -> dict[str, Any]:
@@ -111,7 +166,7 @@ def _facts(recipe: ZooRecipe, images: Images, data: ImageSet) -> dict[str, Any]:
 def _zoo(
     recipe: ZooRecipe,
     layout: Layout,
-    architecture: Architecture,
+    architecture: Architecture | None,
     blocks: list[dict[str, Tensor]],
     facts: dict[str, Any],
 ) -> Zoo:
@@ -130,49 +185,6 @@ def _zoo(
     return Zoo(layout, weights, snapshots, architecture, provenance)
 
 
-def initial_weights(init: str, layout: Layout, generator: torch.Generator) -> Tensor:
-    """Draw a starting point (D,): "default" is PyTorch's, the others are those of the paper's zoos.
-
-    The paper's zoos have biases of 0.01; "uniform" is U(0, 1) and "normal" N(0, 1), as `torch.nn.init` has them.
-
-    >>> initial_weights("uniform", Layout.of(cnn()), torch.Generator().manual_seed(0)).min() >= 0
-    tensor(True)
-    """
-    parts = []
-    for layer in layout.layers:
-        fan_in = layer.tensors[0].size // layer.neurons
-        for tensor in layer.tensors:
-            value = torch.empty(tensor.shape)
-            is_bias = len(tensor.shape) == 1
-            if init == "default":
-                value.uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
-            elif is_bias:
-                value.fill_(0.01)
-            else:
-                getattr(torch.nn.init, f"{init}_")(value, generator=generator)
-            parts.append(value.reshape(-1))
-    return torch.cat(parts)
-
-
-def schedule(recipe: ZooRecipe, count: int, generator: torch.Generator, *, branch: bool = False) -> Schedule:
-    """Draw the data order of one model over `count` images, a last smaller batch left out, and its rates."""
-    epochs = recipe.branch_epochs if branch else recipe.epochs
-    steps = count // recipe.batch
-    if not steps:
-        raise ArgumentError(f"an epoch needs at least one batch of {recipe.batch} images, got {count} images")
-    orders = [torch.randperm(count, generator=generator)[: steps * recipe.batch] for _ in range(epochs)]
-    order = torch.cat(orders).view(-1, recipe.batch).numpy()
-    rate = recipe.branch_rate if branch else recipe.rate
-    falling = branch or recipe.schedule == "linear"
-    rates = np.linspace(rate, 0 if falling else rate, len(order), endpoint=False, dtype=np.float32)
-    keep = () if branch else tuple(epoch * steps for epoch in recipe.snapshots)
-    seed = int(torch.randint(2**32, (), generator=generator)) if recipe.dropout else 0
-    return Schedule(
-        order=order, rates=rates, keep=keep, seed=seed,
-        decay=recipe.decay, activation=recipe.activation, dropout=recipe.dropout,
-    )  # fmt: skip
-
-
 def accuracy(weights: Floats, data: tuple[Floats, Labels], activation: str) -> NDArray[np.float64]:
     """Share of right answers of networks (N, D), float64 (N,)."""
     return np.array([
@@ -180,49 +192,53 @@ def accuracy(weights: Floats, data: tuple[Floats, Labels], activation: str) -> N
     ])  # fmt: skip
 
 
-def _claim(folder: Path, recipe: ZooRecipe) -> None:
-    """Note whose blocks `folder` holds; blocks of another recipe would be taken for this one's."""
-    note = folder / "recipe.json"
-    if not note.exists():
-        write_json(note, recipe.to_json())
-    elif json.loads(note.read_text()) != recipe.to_json():
-        raise ArgumentError(f"{folder} holds unfinished work of another recipe; delete it or name another folder")
-
-
-def _train_blocks(recipe: ZooRecipe, layout: Layout, data: ImageSet, folder: Path, workers: int) -> list[Path]:
+def _train_blocks(recipe: ZooRecipe, folder: Path, network: str | None, train: Trainer) -> list[Path]:
     """Train this process's share of the blocks, but those that are there; returns the files of all, in order."""
-    per_block = recipe.models // recipe.families if recipe.families else SEEDS_PER_BLOCK
-    paths = {start: folder / f"{start:06d}.safetensors" for start in range(0, recipe.models, per_block)}
-    models = {start: range(start, min(start + per_block, recipe.models)) for start in list(paths)[processes.share()]}
-    total, hidden = sum(map(len, models.values())), None if processes.is_first() else True
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=total, unit="model", desc="zoo", disable=hidden) as bar:
-        try:
-            todo = [start for start in models if not paths[start].exists()]
-            ancestors = {start: pool.submit(_ancestor, recipe, layout, data, start // per_block) for start in todo}
-            for start, block in models.items():
-                if start in ancestors:
-                    write_tensors(paths[start], _block(recipe, layout, data, block, ancestors[start].result(), pool))
-                else:
-                    _read(paths[start])  # what is damaged is better said now than after hours
+    note = recipe.to_json() | ({"network": network} if network else {})
+    processes.once(lambda: zoo_blocks.claim(folder, note), lambda: zoo_blocks.claim(folder, note))
+    paths = zoo_blocks.blocks_of(recipe, folder)
+    mine = dict(list(paths.items())[processes.share()])
+    total, hidden = sum(map(len, mine)), None if processes.is_first() else True
+    with tqdm(total=total, unit="model", desc="zoo", disable=hidden) as bar:
+        todo = {}
+        for block, path in mine.items():
+            if path.exists():
+                read_block(path)  # what is damaged is better said now than after hours
                 bar.update(len(block))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the models in training, not for all that queue
-            raise
+            else:
+                todo[block] = path
+        train(todo, bar.update)
+    processes.barrier()
     return list(paths.values())
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _by_kernel(  # noqa: PLR0913
+    recipe: ZooRecipe, layout: Layout, data: ImageSet, workers: int, todo: Blocks, done: Callable[[int], object]
+) -> None:
+    """Train blocks by the compiled kernel, one network a thread; ancestors of later blocks fill idle threads."""
+    torch_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ZooError(f"{path} is damaged ({error}); delete it, and its networks will be trained again") from None
+        with ThreadPoolExecutor(workers) as pool:
+            try:
+                ancestors = {
+                    block: pool.submit(_ancestor, recipe, layout, data, block.start // len(block)) for block in todo
+                }
+                for block, path in todo.items():
+                    write_tensors(path, _block(recipe, layout, data, block, ancestors[block].result(), pool))
+                    done(len(block))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the models in training, not for all that queue
+                raise
+    finally:
+        torch.set_num_threads(torch_threads)
 
 
 def _ancestor(recipe: ZooRecipe, layout: Layout, data: ImageSet, family: int) -> Floats | None:
     """Train the network (D,) from which a family branches off; None in a recipe without families."""
     if not recipe.families:
         return None
-    ancestor: Floats = _train(recipe, layout, data, _generator(recipe.seed, -1 - family), None)[-1]
+    ancestor: Floats = _train(recipe, layout, data, generator_of(recipe.seed, -1 - family), None)[-1]
     return ancestor
 
 
@@ -230,25 +246,14 @@ def _block(  # noqa: PLR0913
     recipe: ZooRecipe, layout: Layout, data: ImageSet, models: range, start: Floats | None, pool: ThreadPoolExecutor
 ) -> dict[str, Tensor]:
     """Train one family, or a few seeds, and score every snapshot on validation and test images."""
-
     varied = recipe.varied
 
-    def one(model: int) -> tuple[Floats, NDArray[np.float64], NDArray[np.float64]]:
+    def one(model: int) -> Trained:
         own = varied[model]
-        found = _train(own, layout, data, _generator(recipe.seed, model), start)
-        return found, accuracy(found, data.val, own.activation), accuracy(found, data.test, own.activation)
+        found = _train(own, layout, data, generator_of(recipe.seed, model), start)
+        return Trained(found, accuracy(found, data.val, own.activation), accuracy(found, data.test, own.activation))
 
-    results = list(pool.map(one, models))
-    epochs = [float(epoch) for epoch in recipe.snapshots] or [float(recipe.epochs)]
-    if start is not None:
-        epochs = [float(recipe.epochs + recipe.branch_epochs)]
-    columns = [
-        (model, model if start is None else models.start // len(models), epoch, val, test)
-        for model, (_, vals, tests) in zip(models, results, strict=True)
-        for epoch, val, test in zip(epochs, vals, tests, strict=True)
-    ]
-    weights = torch.from_numpy(np.concatenate([weights for weights, _, _ in results]))
-    return {"weights": weights, "rows": torch.tensor(columns, dtype=torch.float64)}
+    return packed(recipe, models, list(pool.map(one, models)))
 
 
 def _train(
@@ -258,10 +263,6 @@ def _train(
     first = initial_weights(recipe.init, layout, generator).numpy() if start is None else start
     plan = schedule(recipe, len(data.train[1]), generator, branch=start is not None)
     return compiled_cnn.train(first, *data.train, plan)[0]
-
-
-def _generator(seed: int, model: int) -> torch.Generator:
-    return torch.Generator().manual_seed((seed * 1_000_003 + model) % 2**63)
 
 
 def _rows(block: dict[str, Tensor]) -> list[list[float]]:

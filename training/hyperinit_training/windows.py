@@ -35,7 +35,7 @@ def code_windows(  # noqa: PLR0913
         autoencoder: with a chunk size.
         views: what is encoded, (B, D).
         targets: what is to come out, (B, D).
-        places: chunks of each window, (B, W).
+        places: chunks of each window, (B, W), on the CPU.
         noise: added to the latents before decoding, (B, W, latent).
         lwln: compare in units of each layer's standard deviation (paper, eq. 2), not in weight units.
 
@@ -45,16 +45,17 @@ def code_windows(  # noqa: PLR0913
     encoder, decoder = autoencoder.encoder, autoencoder.decoder
     assert isinstance(encoder, ChunkEncoder)
     assert isinstance(decoder, ChunkDecoder)
-    index = encoder.cut.index[places]  # (B, W, C)
+    chunks = encoder.cut.index[places]  # (B, W, C), on the CPU as `places` are
+    real = (chunks < views.shape[1]).flatten().nonzero()[:, 0].to(views.device)
+    index, places = chunks.to(views.device), places.to(views.device)
     latents = encoder.coder.pieces(_seen(autoencoder, views, index), places).float()
     if autoencoder.config.bounded:
         latents = latents.tanh()
     output = decoder.coder.pieces(latents + noise, places).float()
-    real = index < views.shape[1]
     error = output - _seen(autoencoder, targets, index)
     if not lwln:
         error = error * autoencoder.std[index.clamp(max=views.shape[1] - 1)]
-    return latents.flatten(1), error[real].square().mean()
+    return latents.flatten(1), error.flatten()[real].square().mean()
 
 
 def count_weights(autoencoder: Autoencoder, places: Tensor, size: int) -> int:
