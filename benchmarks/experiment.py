@@ -66,8 +66,10 @@ class Experiment:
 
     @cached_property
     def whole_zoo(self) -> Zoo:
-        """The networks of all three parts, as they were trained, each with an early snapshot that Figure 3 needs."""
-        return zoo_of(self.recipe(), self.data, self.folder / "zoo")
+        """The networks of all three parts in half precision, each with an early snapshot that Figure 3 needs."""
+        folder = self.folder / "zoo"
+        zoo_of(self.recipe(), self.data, folder, half=True)
+        return Zoo.load(folder)  # so that all that follows can be had again from the small file
 
     @cached_property
     def zoo(self) -> Zoo:
