@@ -13,7 +13,7 @@ from benchmarks.plots import latents, populations, sources, weights
 from benchmarks.plots.style import Record
 from hyperinit.files import replacing
 
-DPI, COLOURS = 100, 64
+DPI, COLOURS = 100, 256
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ PICTURES: dict[str, tuple[Picture, ...]] = {
         ),
     ),
     "figure3": (Picture("figure3-{key}.png", "Figure 3 for {key}: noise, and paths", (10, 4.6), latents.paths),),
-    "figure5": (Picture("figure5-{key}.png", "Figure 5 for {key}: ensembles", (7.5, 4.6), populations.ensembles),),
+    "figure5": (Picture("figure5-{key}.png", "Figure 5 for {key}: ensembles", (9, 4.6), populations.ensembles),),
     "figure6": (
         Picture("figure6-{key}.png", "Figure 6 for {key}: originals and reconstructions", (10, 4.2), weights.pairs),
     ),
@@ -95,6 +95,6 @@ def _write(picture: Picture, record: Record, path: Path) -> None:
     figure, raw = Figure(figsize=picture.size, layout="constrained"), io.BytesIO()
     picture.plot(figure, record)
     figure.savefig(raw, format="png", dpi=DPI)
-    reduced = Image.open(raw).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    reduced = Image.open(raw).convert("RGB").quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     with replacing(path) as temporary:
         reduced.save(temporary, format="png", optimize=True)

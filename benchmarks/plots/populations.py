@@ -46,7 +46,7 @@ def in_dataset(figure: Any, record: Record) -> None:
         band(right, quartiles(found), row, shift=0 if row in UNSHIFTED else before)
     finish(left, "epochs of fine-tuning", ACCURACY, "counted from each population's start")
     finish(right, "epochs", "", f"with the {before} epochs of the zoo's networks added")
-    legend(figure, left)
+    legend(figure, left, columns=4)
     figure.suptitle(title(record, "In-dataset (median, quartiles)"), fontsize=11)
 
 
@@ -65,18 +65,24 @@ def transfer(figure: Any, record: Record) -> None:
         right.set(xlim=(2.8, 9.2), ylim=(min(near) - margin, max(near) + margin))
     finish(left, "epochs of fine-tuning", ACCURACY, "all epochs")
     finish(right, "epochs of fine-tuning", "", "epochs 3 to 9 (from scratch may lie below)")
-    legend(figure, left)
+    legend(figure, left, columns=4)
     figure.suptitle(title(record, "Transfer (median, quartiles)"), fontsize=11)
 
 
 def ensembles(figure: Any, record: Record) -> None:
-    """Figure 5: accuracy of ensembles by size."""
-    axes = figure.subplots()
-    for row, found in record["results"]["rows"].items():
-        band(axes, quartiles(found), row)
-    finish(axes, "networks in the ensemble", ACCURACY)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    legend(figure, axes)
+    """Figure 5: accuracy of ensembles by size, and the upper ones enlarged."""
+    left, right = figure.subplots(1, 2)
+    lines = {row: quartiles(found) for row, found in record["results"]["rows"].items()}
+    top = max(max(line[1]) for line in lines.values())
+    for row, line in lines.items():
+        band(left, line, row)
+        if max(line[1]) > top - 10:
+            band(right, line, row)
+    finish(left, "networks in the ensemble", ACCURACY, "all")
+    finish(right, "networks in the ensemble", "", "those that come within 10 points of the best")
+    for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    legend(figure, left)
     figure.suptitle(title(record, "Figure 5, ensembles (median, quartiles of 15)"), fontsize=11)
 
 

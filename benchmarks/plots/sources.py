@@ -65,16 +65,16 @@ def likeness(figure: Any, record: Record) -> None:
             if key in found:
                 fill = look("")["color"] if key == "real, held out" else "white"
                 _point(axes, found[key], kind, "*", colour=look("")["color"], fill=fill, label=words)
-        best = found["methods"][found["recommended"]]
-        axes.annotate(
-            f"{found['recommended']},\nthe default", (best[kind]["mean"], 100 * best["accuracy"]["mean"]),
-            xytext=(-12, -42), textcoords="offset points", fontsize=8, ha="right", arrowprops={"arrowstyle": "-"},
-        )  # fmt: skip
         finish(axes, label)
     finish(panels[0], "largest overlap of wrong answers, 0 to 1", ACCURACY, "left is newer")
     panels[1].set_title("right is newer; filled: from the top 30 %, hollow: from all", fontsize=9)
+    best = found["methods"][found["recommended"]]
+    panels[0].annotate(
+        f"{found['recommended']}: what init_ draws", (best["overlap"]["mean"], 100 * best["accuracy"]["mean"]),
+        xytext=(-10, -60), textcoords="offset points", fontsize=8, ha="right", arrowprops={"arrowstyle": "-"},
+    )  # fmt: skip
     legend(figure, panels[0], columns=4)
-    figure.suptitle(title(record, "Are generated networks new?"), fontsize=11)
+    figure.suptitle(title(record, "Novelty of generated networks"), fontsize=11)
 
 
 def _point(axes: Any, row: Record, kind: str, mark: str, *, colour: str, fill: str, label: str) -> None:  # noqa: PLR0913

@@ -8,14 +8,13 @@ Record = dict[str, Any]
 Line = tuple[list[float], list[float], list[float], list[float]]  # x, median, and the quartiles around it
 
 KINDS = (  # the first whose word is in a row's name gives the colour and the line: blues are generated, greys random
-    ("uniform", "#999999", ":"), ("counterfactual", "#999999", "--"),
+    ("counterfactual", "#999999", "--"), ("Kaiming", "#777777", ":"),
+    ("average", "#b59a00", "-"), ("noise", "#8c564b", "-"),
     ("without LWLN", "#e69f00", "-"), ("aligned", "#009e9e", "-"), ("marginal", "#56b4e9", "--"),
     ("kde", "#0050c8", "-"), ("local", "#7a3fbf", "-"), ("neigh", "#2e8b3d", "-"), ("gan", "#c8102e", "-"),
     ("strength 0.5", "#56b4e9", "--"), ("init_", "#0050c8", "-"),
-    ("default", "#222222", "-"), ("Kaiming", "#777777", "--"), ("orthogonal", "#aaaaaa", "-."),
-    ("scratch", "#222222", "-"),
-    ("noise", "#8c564b", "-"), ("average", "#b59a00", "-"),
-    ("decoded", "#56b4e9", "-"),
+    ("default", "#222222", "--"), ("orthogonal", "#aaaaaa", "-."), ("scratch", "#222222", "-"),
+    ("uniform", "#999999", ":"), ("decoded", "#56b4e9", "-"),
     ("", "#d6479a", "-"),  # real networks: of the zoo, held out, fine-tuned
 )  # fmt: skip
 NAMES = {
@@ -80,7 +79,7 @@ def band(axes: Any, line: Line, row: str, *, shift: float = 0, **other: Any) -> 
     x = [value + shift for value in line[0]]
     style = look(row) | {"label": name(row), "linewidth": 1.6, "marker": "o", "markersize": 2.5} | other
     axes.plot(x, line[1], **style)
-    axes.fill_between(x, line[2], line[3], color=style["color"], alpha=0.18, linewidth=0)
+    axes.fill_between(x, line[2], line[3], color=style["color"], alpha=0.12, linewidth=0)
 
 
 def finish(axes: Any, xlabel: str, ylabel: str = "", heading: str = "") -> None:

@@ -54,6 +54,8 @@ def pairs(figure: Any, record: Record) -> None:
             middle, low, high = ([value / 100 for value in values] for values in (middle, low, high))
             axes.plot(x, middle, color=colour, marker="o", markersize=2.5)
             axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    for axes in (accuracy, distance, cosine):
+        axes.xaxis.get_major_locator().set_params(integer=True)
     finish(accuracy, "epochs of fine-tuning", "test accuracy, %")
     finish(distance, "epochs of fine-tuning", "l2 distance within a pair, weight units")
     finish(cosine, "epochs of fine-tuning", "cosine within a pair")
