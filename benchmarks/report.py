@@ -114,7 +114,10 @@ def sections(results: Results, figures: Path) -> Iterator[str]:
         if made.rows or pictures:
             yield "\n\n".join(filter(None, [f"## {section.title}", section.words(results), str(made), *pictures]))
         else:
-            absent.append(section.title.split(":")[0] + (f" ({made.missing} entries)" if made.missing else ""))
+            absent.append(
+                section.title.removeprefix("Beyond the paper: ").split(":")[0]
+                + (f" ({made.missing} entries)" if made.missing else "")
+            )
     yield "\n\n".join(
         ["## All claims", _claims([claim for claim in found if claim.holds != ""]), _absent(found, absent)]
     )
@@ -124,7 +127,7 @@ def in_short(found: list[Claim]) -> str:
     """Count the claims of each part of the paper, and say in a sentence which survive whole."""
     parts: dict[str, Counter[str]] = {}
     for claim in found:
-        parts.setdefault(claim.where.split(",")[0], Counter())[claim.verdict] += 1
+        parts.setdefault(claim.where.rsplit(", ", 1)[0], Counter())[claim.verdict] += 1
     columns = ("holds", "**fails**", "unclear", "not measured", "not comparable")
     known = {part: count for part, count in parts.items() if count.total() > count["not measured"]}
     rows = [(part, *(str(count[word] or "") for word in columns)) for part, count in known.items()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks import paper
-from benchmarks.claims.judging import CHANCE, NEAR, Claim, Results, better
+from benchmarks.claims.judging import CHANCE, NEAR, Claim, Results, after, better
 
 SOURCES = ("digits", "mnist", "svhn", "cifar10", "stl10")
 
@@ -50,7 +50,7 @@ def others(r: Results) -> Iterator[Claim]:
         for network, rows in record["results"]["rows"].items():
             for start in ("init_", "init_ at strength 0.5"):
                 for epoch in ("1", last):
-                    text = f"{network}: {start} is better than PyTorch's default after {epoch} epochs"
+                    text = f"{network}: {start} is better than PyTorch's default {after(int(epoch))}"
                     pair = rows[start][epoch], rows["PyTorch's default"][epoch]
                     yield better(f"initializer elsewhere, {key}", text, *pair)
 

@@ -42,7 +42,7 @@ class Results:
             table, key = record["config"].get("table"), record["config"].get("key")
             if table and key:
                 both = table == "figure5" and "zoo" not in record["config"]  # of experiments and of embedded sources
-                self.records[table, f"{key}, embedded source" if both else key] = record
+                self.records[table, f"{key} (embedded)" if both else key] = record
             for table in ("full-schedule", "in-dataset"):  # written before results had a table and a key
                 if record["name"].startswith(f"{table}-"):
                     self.records[table, record["config"]["source"]] = record
@@ -93,6 +93,15 @@ def near_chance(where: str, text: str, found: dict[str, Any] | None, *, wanted: 
     if found is None:
         return Claim(where, text, "")
     return Claim(where, text, (found["mean"] < CHANCE + NEAR) is wanted, percent(found))
+
+
+def after(epochs: int) -> str:
+    """Write "after 1 epoch" or "after 25 epochs".
+
+    >>> after(1), after(25)
+    ('after 1 epoch', 'after 25 epochs')
+    """
+    return f"after {epochs} epoch{'s' * (epochs != 1)}"
 
 
 def larger(where: str, text: str, high: float | None, low: float | None, unit: str = "") -> Claim:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks import paper
-from benchmarks.claims.judging import CHANCE, Claim, Results, better, larger, near_chance, percent
+from benchmarks.claims.judging import CHANCE, Claim, Results, after, better, larger, near_chance, percent
 
 
 def in_dataset(r: Results) -> Iterator[Claim]:
@@ -18,13 +18,13 @@ def in_dataset(r: Results) -> Iterator[Claim]:
         yield better(where, text, row["kde30", 0], row["kde30 without LWLN", 0])
         for name, words in (("kde30", "S_KDE30"), ("kde30 without LWLN", "B_KDE30")):
             for epoch in (1, 25):
-                text = f"{words} is better than B_T after {epoch} epochs"
+                text = f"{words} is better than B_T {after(epoch)}"
                 yield better(where, text, row[name, epoch], row["scratch", epoch])
             if key in ("mnist", "svhn"):
                 text = f"{words} after 25 epochs is better than B_T after 50"
                 yield better(where, text, row[name, 25], row["scratch", 50])
         for epoch in (1, 25):
-            text = f"beyond the paper: S_KDE30 is better than PyTorch's default start after {epoch} epochs"
+            text = f"beyond the paper: S_KDE30 is better than PyTorch's default start {after(epoch)}"
             yield better(where, text, row["kde30", epoch], row["PyTorch's default", epoch])
         text = "S_KDE30 as the text says it (dimensions independent) is better than chance"
         yield near_chance(where, text, row["kde30-marginal", 0], wanted=False)
@@ -55,7 +55,7 @@ def transfer(r: Results) -> Iterator[Claim]:
     for key in dict.fromkeys((*paper.TABLE2_PAIRS, *r.keys("table2"))):
         where, own = f"Table 2, {key}", {(n, e): r.row("table2", key, n, e) for n in ROWS2 for e in (1, 50)}
         for epoch in (1, 50):
-            text = f"S_KDE30 is better than B_T after {epoch} epochs"
+            text = f"S_KDE30 is better than B_T {after(epoch)}"
             yield better(where, text, own["kde30", epoch], own["scratch", epoch])
         for name, words in (("neigh30", "S_Neigh30"), ("gan30", "S_GAN30"), ("fine-tuned", "B_F")):
             text = f"S_KDE30 learns faster than {words}: better after 1 epoch"

@@ -81,7 +81,7 @@ def draw(table: str, key: str, record: Record, folder: Path) -> list[tuple[str, 
     written = []
     for picture in PICTURES.get(table, ()):
         if picture.wanted(record):
-            file = picture.file.format(key=re.sub("[^a-z0-9]+", "-", key.lower()))
+            file = picture.file.format(key=re.sub("[^a-z0-9]+", "-", key.lower()).strip("-"))
             _write(picture, record, folder / file)
             written.append((file, picture.caption.format(key=key)))
     return written

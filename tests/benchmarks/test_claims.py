@@ -89,7 +89,7 @@ def test_a_source_and_an_experiment_of_one_name_stand_side_by_side(tmp_path):
     rows = {"rows": {"kde30": {"1": population(0.5), "15": population(0.7)}}}
     write(tmp_path, "figure5", "svhn", rows, zoo={})
     save("figure5-svhn", "python", {"table": "figure5", "key": "svhn", "scale": "small"}, rows, 0.0, tmp_path)
-    assert Results(tmp_path).keys("figure5") == ["svhn", "svhn, embedded source"]
+    assert Results(tmp_path).keys("figure5") == ["svhn", "svhn (embedded)"]
 
 
 def test_the_interval_of_a_median_covers_it_and_shrinks():
