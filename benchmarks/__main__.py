@@ -24,9 +24,11 @@ NAMES = {
     "table9": "the paper's Table 9: reconstruction of more diverse zoos",
     "figure3": "the paper's Figure 3: noise on latents, and paths between them",
     "figure5": "the paper's Figure 5: ensembles of 1 to 15, of a source or of an experiment",
-    "figures-weights": "the paper's Figures 2 and 9 to 12: weights by layer before and after reconstruction, latents",
+    "figure6": "the paper's Figure 6: networks and their reconstructions, fine-tuned side by side",
+    "figures-weights": "the paper's Figures 2 and 9 to 13: weights by layer before and after reconstruction, latents",
     "novelty": "accuracy against likeness to the training networks, with noise and averages as yardsticks",
     "initializer": "init_ against what a user has today: epochs and seconds to the same accuracy",
+    "initializer-other": "the same on networks outside the zoo: wider with BatchNorm, residual, of linear layers only",
     "report": "docs/results.md with its figures, from all results",
 }
 
@@ -34,7 +36,7 @@ NAMES = {
 def main(argv: list[str]) -> int:
     """Run one measurement."""
     if not argv or argv[0] not in NAMES:
-        print("python -m benchmarks NAME\n" + "\n".join(f"  {name:15} {title}" for name, title in NAMES.items()))
+        print("python -m benchmarks NAME\n" + "\n".join(f"  {name:17} {title}" for name, title in NAMES.items()))
         return 0 if argv[:1] in ([], ["--help"], ["-h"]) else 2
     module = importlib.import_module(f"benchmarks.{argv[0].replace('-', '_')}")
     module.main(argv[1:])

@@ -41,6 +41,8 @@ def main(argv: list[str]) -> None:
     source, target = (Experiment(n, scale, arguments.experiments, arguments.data) for n in ("mnist", "svhn"))
     count = arguments.population or scale.population
     train, test = (tuple(map(torch.from_numpy, target.images.normalised(part))) for part in ("train", "test"))
+    if scale.name == "smoke":
+        train = tuple(part[:300] for part in train)
     recipe = target.recipe().zoo
     epochs = sorted({0, 1, min(5, scale.tuned[1]), scale.tuned[1]})
     rows: dict[str, dict[str, Any]] = {}
