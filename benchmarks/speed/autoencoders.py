@@ -121,7 +121,7 @@ def augment(effort: Effort) -> list[Case]:
             f"views per second, batch {batch}, {count:,} permutations", "1/s", spread(times["ours"], 2 * batch),
             spread(times["peer"], 2 * few), machine.bandwidth() / moved, reckoned, "at least 100 times",
             "one thread gathers, an index at a time, so arithmetic and not memory bounds it. The peer pays for a list "
-            "of indices that becomes a tensor at each view; the released code has 25,000 permutations, whose lists take "
-            "2 GB and make the peer a fifth slower than it is here",
+            "of indices that becomes a tensor at each view; the released code has 25,000 permutations, whose lists "
+            "take 2 GB and make the peer a fifth slower than it is here",
         )
     ]  # fmt: skip
