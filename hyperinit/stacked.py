@@ -103,7 +103,7 @@ def _run(steps: Sequence[tuple[nn.Module, ...]], x: Tensor, count: int) -> Tenso
 
 
 def _all(layers: Sequence[nn.Module], name: str) -> list[Tensor]:
-    return [layer.get_parameter(name) for layer in layers]
+    return [getattr(layer, name) for layer in layers]
 
 
 def _steps(module: nn.Module) -> Iterator[nn.Module]:

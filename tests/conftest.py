@@ -52,6 +52,14 @@ def gan_state(seed):
     return {key: rounded(torch.randn(shape, generator=generator) * shape[-1] ** -0.5) for key, shape in shapes.items()}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _home(tmp_path_factory):
+    """A cache folder of the tests' own: nothing is read from, or left in, that of the user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HYPERINIT_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def _parts():
     """Header, autoencoder state and anchor weights: the slow part of `tiny`, made once."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,13 +39,22 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks speed", description=__doc__)
     parser.add_argument("--row", choices=ROWS, help="this row only; the others keep their figures")
     parser.add_argument("--runs", type=int, default=Effort.runs)
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of PyTorch; all cores if not given")
     parser.add_argument("--report", action="store_true", help="write docs/speed.md and measure nothing")
     arguments = parser.parse_args(argv)
     if not arguments.report:
+        use(arguments.threads)
         for name in [arguments.row] if arguments.row else ROWS:
             measure(name, Effort(arguments.runs))
     PAGE.write_text(report.document(rows()))
     print(PAGE)
+
+
+def use(threads: int) -> None:
+    """Set PyTorch's threads, also those of processes that rows start: OMP_NUM_THREADS may say something else."""
+    torch.set_num_threads(threads)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(threads)
 
 
 def measure(name: str, effort: Effort) -> None:

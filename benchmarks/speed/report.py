@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 COLUMNS = ("what", "unit", "ours", "peer", "ratio", "floor", "of it", "target")
@@ -39,11 +39,18 @@ def section(name: str, row: Mapping[str, Any]) -> str:
     lines = [f"## {name}", "", TITLES[name] + ".", ""]
     lines += [f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
     lines += [f"| {' | '.join(cells(case))} |" for case in row["cases"]]
-    remarks = [*(f"- Floor of {case['case']}: {case['reckoned']}." for case in row["cases"] if case["reckoned"])]
-    remarks += [f"- {case['case']}: {case['note']}." for case in row["cases"] if case["note"]]
+    remarks = [*_merged("Floor of ", "reckoned", row["cases"]), *_merged("", "note", row["cases"])]
     lines += ["", *remarks, ""] if remarks else [""]
     where = f"{row['device']}, {row['threads']} threads of PyTorch {row['torch']}"
     return "\n".join([*lines, f"Measured on {row['date']} at commit `{row['commit']}`: {where}.", ""])
+
+
+def _merged(before: str, field: str, cases: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return one line for each remark, with all cases that it is of."""
+    texts = dict.fromkeys(case[field] for case in cases if case[field])
+    named = {text: [case["case"] for case in cases if case[field] == text] for text in texts}
+    every = {text: "all" if 1 < len(names) == len(cases) else "; ".join(names) for text, names in named.items()}
+    return [f"- {before}{names}: {text}." for text, names in every.items()]
 
 
 def cells(case: Mapping[str, Any]) -> list[str]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hyperinit.errors import ArgumentError
+from hyperinit.samplers import maps
 from hyperinit.samplers.base import Anchors, SamplerOptions
 
 NEIGHBOURS = 15
@@ -31,7 +32,8 @@ class Neighbourhood:
     embedding are rejected, because UMAP's inverse takes an arbitrary simplex for them and says nothing. Each anchor
     has 15 neighbours, or N - 1 if there are fewer than 16 anchors. Latents are not clamped to the cube.
 
-    The map takes seconds and more at the first use in a process, when UMAP is imported and compiled.
+    The map takes seconds and more at the first use in a process, when UMAP is imported and compiled; it is kept in the
+    cache folder, which saves later processes the fit and most of that time.
 
     Source: Schürholt et al. 2022, arXiv:2209.14733, section 3.2.3; the options are those of the authors' code.
     """
@@ -54,12 +56,12 @@ class Neighbourhood:
                 f"a neighbourhood map needs at least {self.least} anchors, got {len(anchors)}; take another method"
             )
         with _quiet():
-            import umap
             from scipy.spatial import Delaunay, QhullError
 
             neighbours = min(NEIGHBOURS, len(anchors) - 1)
             options = {"n_neighbors": neighbours, "min_dist": DISTANCE, "n_components": DIMENSIONS}
-            self.map = umap.UMAP(**options, random_state=SEED, n_jobs=1).fit(anchors.z.float().numpy().copy())
+            options |= {"random_state": SEED, "n_jobs": 1}
+            self.map = maps.fitted(anchors.z.float().numpy().copy(), options)
         try:
             self.hull = Delaunay(self.map.embedding_)
         except QhullError as error:

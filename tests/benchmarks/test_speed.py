@@ -1,6 +1,7 @@
 """Every row runs at sizes that take a moment, and the page is what the figures say. No time is judged here."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -62,6 +63,36 @@ def test_a_row_replaces_only_itself(tmp_path, monkeypatch, capsys):
     assert command.rows()["decode"] == kept
     assert command.rows()["init"]["cases"][0]["ours"]["median"] == 3
     assert "| a | s | 3.00 |" in capsys.readouterr().out
+
+
+def test_equal_notes_are_written_once():
+    cases = [
+        Case(name, "s", spread([1.0]), reckoned="r", note=note).to_json()
+        for name, note in (("a", "n"), ("b", "m"), ("c", "n"))
+    ]
+    page = report.section("zoo", {"cases": cases, **dict.fromkeys(("device", "threads", "torch", "date", "commit"), 1)})
+    assert [line for line in page.splitlines() if line.startswith("- ")] == [
+        "- Floor of all: r.",
+        "- a; c: n.",
+        "- b: m.",
+    ]
+
+
+def test_all_threads_are_used_whatever_the_shell_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("MKL_NUM_THREADS", "1")
+    monkeypatch.setattr(command, "PAGE", tmp_path / "speed.md")
+    monkeypatch.setattr(command, "JSON", tmp_path / "speed.json")
+    before, seen = torch.get_num_threads(), []
+    monkeypatch.setattr(
+        command, "measure", lambda *_: seen.append((torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]))
+    )
+    try:
+        command.main(["--row", "init"])
+        command.main(["--row", "init", "--threads", "1"])
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [(os.cpu_count(), str(os.cpu_count())), (1, "1")]
 
 
 def test_ratios_and_shares_are_better_when_larger():
