@@ -2,25 +2,28 @@
 
 python -m benchmarks table4 --scale small --data DATA
 
-The random start is drawn twice: as PyTorch does, and U(0, 1) like the paper's zoos. The paper does
-not say which it took.
+The random start is PyTorch's and, where the target's zoo starts from U(0, 1) as the paper's does, that too: the paper
+does not say which it took. The networks of a row train side by side.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import hyperinit
 from benchmarks.experiment import Experiment
 from benchmarks.results import save, summary
 from benchmarks.scales import command, parse, parser
 from hyperinit import table4
-from hyperinit_training.finetune import accuracy, epochs_of
+from hyperinit_training import torch_zoo
+from hyperinit_training.schedules import schedule
+from hyperinit_training.torch_zoo import Data, Network
 from hyperinit_training.zoo_recipe import ZooRecipe
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {  # with the way in which the vector is laid over each
@@ -28,36 +31,32 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {  # with the way in 
     "FourConv": (table4.FourConv, "flat"),
     "FourConvSkip": (table4.FourConvSkip, "flat"),
 }
-STARTS = ("default", "uniform", "generated")
 
 
 def main(argv: list[str]) -> None:
     """Measure and write `table4-mnist-svhn-SCALE.json`."""
     made = parser("table4", __doc__)
     made.add_argument("--population", type=int, help="networks of each row; default the scale's")
+    made.add_argument("--epochs", type=int, help="of training; default the scale's for transfer")
     arguments = parse(made, argv)
     began = time.monotonic()
     scale = arguments.scale
     source, target = (Experiment(n, scale, arguments.experiments, arguments.data) for n in ("mnist", "svhn"))
-    count = arguments.population or scale.population
+    count, last = arguments.population or scale.population, arguments.epochs or scale.tuned[1]
     train, test = (tuple(map(torch.from_numpy, target.images.normalised(part))) for part in ("train", "test"))
     if scale.name == "smoke":
         train = tuple(part[:300] for part in train)
-    recipe = target.recipe().zoo
-    epochs = sorted({0, 1, min(5, scale.tuned[1]), scale.tuned[1]})
+    epochs = sorted({1, min(5, last), last})
+    recipe = replace(target.recipe().zoo, epochs=last, snapshots=tuple(epochs))
+    key = {"count": count, "recipe": recipe.to_json(), "images": len(train[0])}
     rows: dict[str, dict[str, Any]] = {}
     for name, (make, fit) in NETWORKS.items():
-        for start in STARTS:
-            key = {"count": count, "epochs": epochs, "recipe": recipe.to_json(), "images": len(train[0])}
-
-            def runs(make: Any = make, fit: str = fit, start: str = start) -> dict[int, Any]:
-                found = [_run(_model(make, fit, start, seed, source), train, test, recipe, (epochs, seed))
-                         for seed in range(count)]  # fmt: skip
-                return {epoch: summary([run[epoch] for run in found]) for epoch in epochs}
-
-            rows[f"{name}, {start}"] = row = source.cached(f"table4 {name} {start}", key, runs)
+        for start in ("default", *(["uniform"] if recipe.init == "uniform" else []), "generated"):
+            models = [_model(make, fit, start, seed, source) for seed in range(count)]
+            row = source.cached(f"table4 {name} {start}", key, lambda made=models: _run(made, train, test, recipe))
+            rows[f"{name}, {start}"] = row
             print(name, start, {epoch: f"{found['mean']:.2%}" for epoch, found in row.items()}, flush=True)
-    config = {"table": "table4", "key": "mnist-svhn", "epochs": epochs, "count": count, **source.config()}
+    config = {"table": "table4", "key": "mnist-svhn", "epochs": [0, *epochs], "count": count, **source.config()}
     name = f"table4-mnist-svhn-{scale.name}"
     print(save(name, command("table4", arguments), config, {"rows": rows}, began, arguments.out).name)
 
@@ -78,20 +77,12 @@ def _model(make: Callable[[], nn.Module], fit: str, start: str, seed: int, sourc
     return model
 
 
-def _run(
-    model: nn.Module,
-    train: tuple[Tensor, ...],
-    test: tuple[Tensor, ...],
-    recipe: ZooRecipe,
-    plan: tuple[list[int], int],
-) -> dict[int, float]:
-    """Test accuracy at the epochs of the plan, whose second part is the seed of the data order."""
-    epochs, seed = plan
-    found = {0: accuracy(model, test[0], test[1])}
-    order = torch.Generator().manual_seed(seed)
-    for epoch in epochs_of(
-        model, train[0], train[1], epochs=epochs[-1], rate=recipe.rate, batch=recipe.batch, generator=order
-    ):
-        if epoch in epochs:
-            found[epoch] = accuracy(model, test[0], test[1])
-    return found
+def _run(models: Sequence[nn.Module], train: Data, test: Data, recipe: ZooRecipe) -> dict[int, Any]:
+    """Test accuracies before training and at the snapshots of the recipe; a network's seed is its place."""
+    network = Network(lambda: models[0])
+    starts = torch.stack([network.layout.flatten(model.state_dict()) for model in models])
+    draws = (torch.Generator().manual_seed(seed) for seed in range(len(models)))
+    plans = [schedule(recipe, len(train[0]), generator) for generator in draws]
+    found, _ = torch_zoo.train(network, starts, train, plans)
+    reached = {0: starts} | {epoch: found[:, place] for place, epoch in enumerate(recipe.snapshots)}
+    return {epoch: summary(torch_zoo.accuracy(network, w, test).tolist()) for epoch, w in reached.items()}
