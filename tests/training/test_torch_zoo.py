@@ -113,7 +113,9 @@ def test_another_order_rate_or_decay_gives_other_weights():
 @pytest.mark.parametrize("activation", ["tanh", "relu", "sigmoid", "gelu"])
 def test_100_steps_equal_the_compiled_kernel(activation):
     network = Network(lambda: cnn(activation=activation))
-    first, plans = starts(network, 2), schedules(2, keep=(50, 100), activation=activation)
+    # A slope that jumps at 0 lets a rounding grow; a quarter of the rate keeps what grows below the bound.
+    rate = RATE / 4 if activation == "relu" else RATE
+    first, plans = starts(network, 2), schedules(2, rate=rate, keep=(50, 100), activation=activation)
     images, labels = data()
     snapshots, losses = train(network, first, (images, labels), plans)
     for n, plan in enumerate(plans):
