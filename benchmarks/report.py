@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks import paper, tables
 from benchmarks.claims import Claim, Results, claims
@@ -17,6 +18,7 @@ from benchmarks.plots import draw
 from benchmarks.results import FOLDER
 from benchmarks.tables import Row, Table, markdown
 from hyperinit.autoencoder import TABLE8
+from hyperinit_training.recipe import load_recipe
 from hyperinit_training.runs import write_text
 
 HEAD = """# The paper's tables and figures, reproduced and audited
@@ -32,6 +34,9 @@ The claims that fail or stay unclear, the paper's and this library's own. A clai
 EPOCHS = """Figures 14 to 20 count the epochs twice, because both are honest and they answer different questions. On the
 left every population starts at 0: what a user waits for. On the right generated populations start after the epochs
 that the zoo's networks have had, as the paper's plots do: what the whole has cost."""
+SMALL = """ Zoos are
+kept in half precision in `training/zoos/`; autoencoders see half of the views permuted and no dropout, since within so
+few steps one that sees every view permuted learns nothing."""
 PUBLISHED = """Networks drawn from an embedded source, before any training. SANE's CNN is the same, its zoo is not: the
 embedded sources come from families of well-trained networks (`*-tuned` recipes), whose accuracy bounds what can be
 generated. SVHN here is a subset, CIFAR-10 and STL-10 have a larger CNN in SANE."""
@@ -172,7 +177,10 @@ def _absent(found: list[Claim], parts: list[str]) -> str:
 
 def _scales(results: Results) -> str:
     """Say what was run, each with the paper's size beside it."""
-    head = ("result", "scale", "models", "training images", "networks a row", "autoencoder", "seconds", "commit")
+    head = (
+        "result", "scale", "models", "first weights", "training images", "networks a row", "autoencoder", "seconds",
+        "commit",
+    )  # fmt: skip
     rows: list[Row] = []
     for (name, key), record in sorted(results.records.items()):
         config, images = record["config"], str(key).split("-")[0]
@@ -183,13 +191,27 @@ def _scales(results: Results) -> str:
             official = f" of {paper.OFFICIAL[images]:,}" if images in paper.OFFICIAL else ""
             columns: Row = (
                 f"{config['zoo']['models']:,} of {config['paper']['models']:,}",
+                _start(config["zoo"]["recipe"]),
                 f"{config['images']['train']:,}{official}",
                 f"{config['population']} of {config['paper']['population']}",
                 sizes,
             )
         else:
             drawn = config.get("draws") or config.get("seeds") or config.get("pool", "")
-            columns = ("embedded source", f"{config['train']:,}" if "train" in config else "all", str(drawn), "its own")
+            columns = (
+                "embedded source",
+                "",
+                f"{config['train']:,}" if "train" in config else "all",
+                str(drawn),
+                "its own",
+            )
         rows.append((f"{name} {key}", config.get("scale", "-"), *columns, f"{record['seconds']:.0f}", record["commit"]))
     words = "By how much each experiment is smaller than the paper's; `small` is the scale that two cores can run."
+    words += SMALL
     return f"## What was run\n\n{words}\n\n{markdown(head, rows) if rows else 'Nothing.'}"
+
+
+def _start(recipe: dict[str, Any]) -> str:
+    """Name the first weights of a zoo, and the paper's where they differ."""
+    theirs = load_recipe(f"{recipe['images']}-paper").zoo.init if recipe["images"] in TABLE8 else recipe["init"]
+    return recipe["init"] if recipe["init"] == theirs else f"{recipe['init']} (not {theirs})"
