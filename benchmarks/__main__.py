@@ -15,6 +15,7 @@ NAMES = {
     "reading": "reading a folder of checkpoints into one matrix",
     "speed": "our code against what people would use instead, and against what the machine allows",
     "latency": "what init_, ensemble and the import cost",
+    "pieces": "the commands that measure everything that the report shows, in order",
     "prepare": "one piece of what the paper's tables share: a zoo, or an autoencoder of it",
     "uniform-start": "whether networks learn from the start of the paper's zoos, U(0, 1)",
     "table1": "the paper's Table 1 and Figure 4: sampled networks on their own data set; with --all Tables 10 to 13",

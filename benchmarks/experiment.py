@@ -3,7 +3,7 @@
 Everything lies in FOLDER/NAME-SCALE and is made when it is first asked for; what is there is used, so that a killed
 run goes on where it was.
 
-    zoo/          the networks, by the recipe NAME-paper scaled down
+    zoo/          the networks, by the recipe NAME-paper scaled down; those in training/zoos/ are not trained again
     lwln/ ...     training of the autoencoder, one folder for each variant of `scales.VARIANTS`
     lwln.safetensors ...   the hyper-representations
     rows/         populations that were trained, one JSON for each
@@ -35,6 +35,7 @@ from hyperinit_training.train_autoencoder import prepare, train_autoencoder
 from hyperinit_training.train_zoo import initial_weights
 from hyperinit_training.zoo import Zoo
 
+ZOOS = Path(__file__).parent.parent / "training" / "zoos"
 BANDWIDTH = 0.002  # the released code's; the paper states none
 
 
@@ -67,7 +68,9 @@ class Experiment:
     @cached_property
     def whole_zoo(self) -> Zoo:
         """The networks of all three parts in half precision, each with an early snapshot that Figure 3 needs."""
-        folder = self.folder / "zoo"
+        kept, folder = ZOOS / self.folder.name, self.folder / "zoo"
+        if (kept / "zoo.json").exists() and not (folder / "zoo.json").exists():
+            return zoo_of(self.recipe(), self.data, kept)
         zoo_of(self.recipe(), self.data, folder, half=True)
         return Zoo.load(folder)  # so that all that follows can be had again from the small file
 

@@ -9,6 +9,7 @@ import torch
 from benchmarks import claims, paper, report
 from benchmarks.__main__ import NAMES
 from benchmarks.claims import Results, better, mann_whitney, near_chance
+from benchmarks.pieces import pieces
 from benchmarks.results import save, summary
 from benchmarks.scales import SCALES
 from hyperinit_training.recipe import load_recipe
@@ -143,7 +144,30 @@ SCRIPTS = {
     "novelty": ["--source", "digits"],
     "initializer": ["--source", "digits"],
     "initializer-other": ["--source", "digits"],
+    "uniform-start": ["--images", "svhn"],
 }
+
+
+def test_the_pieces_are_all_scripts_and_none_is_unknown():
+    named = {piece.split()[0] for piece in pieces()}
+    assert named == SCRIPTS.keys()
+    assert len(set(pieces())) == len(list(pieces()))
+
+
+def test_the_pieces_are_printed_as_commands(capsys):
+    importlib.import_module("benchmarks.pieces").main(["--scale", "paper", "--data", "DATA"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "python -m benchmarks prepare --images mnist --part zoo --scale paper --data DATA"
+    assert lines[-1] == "python -m benchmarks report"
+
+
+def test_networks_that_stay_at_the_most_frequent_class_have_not_learnt(tmp_path):
+    for key, mean in (("mnist", 0.8), ("svhn", 0.2)):
+        config = {"table": "uniform-start", "key": key, "scale": "small", "epochs": 180, "steps of an epoch": 819}
+        save(f"uniform-start-{key}", "python", config, {"rows": {"uniform": {"180": population(mean)}}}, 0.0, tmp_path)
+    found = {claim.where: claim for claim in claims.claims(Results(tmp_path)) if "U(0, 1)" in claim.text}
+    assert {where: claim.holds for where, claim in found.items()} == {"Table 7, mnist": True, "Table 7, svhn": False}
+    assert "within 147,420 steps" in found["Table 7, svhn"].text
 
 
 def test_every_table_runs_at_smoke_scale_and_is_reported(tmp_path, monkeypatch):
