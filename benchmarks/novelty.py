@@ -1,6 +1,7 @@
 """Are generated networks new? Accuracy against likeness to the training networks, for every method of a source.
 
-python -m benchmarks novelty --source mnist --data DATA
+python -m benchmarks novelty --source mnist --data DATA                 # an embedded source
+python -m benchmarks novelty --images mnist --scale small --data DATA   # the paper's recipe
 
 Likeness is the largest overlap of wrong answers (intersection over union) with any training network, and the distance
 to the nearest training network, both aligned to the training networks' mean. Yardsticks: the zoo's held-out networks,
@@ -11,6 +12,7 @@ Source: Zeng et al. 2025, arXiv:2506.07998.
 
 from __future__ import annotations
 
+import argparse
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +22,7 @@ import torch
 from torch import Tensor
 
 import hyperinit
-from benchmarks.experiment import data_of
+from benchmarks.experiment import Experiment, data_of
 from benchmarks.results import save, summary
 from benchmarks.scales import command, parse, parser
 from hyperinit.samplers import fitted
@@ -79,38 +81,58 @@ class Likeness:
 
 
 def main(argv: list[str]) -> None:
-    """Measure and write `novelty-SOURCE.json`."""
+    """Measure and write `novelty-SOURCE.json`, or `novelty-IMAGES-paper-SCALE.json` of an experiment."""
     made = parser("novelty", __doc__)
-    made.add_argument("--source", default="digits", help="a source, or the artifact of an experiment")
+    made.add_argument("--source", help="a source; default digits")
+    made.add_argument("--images", help="an experiment: the paper's recipe, with LWLN")
     made.add_argument("--zoo", type=Path, help="folder of its zoo, for the held-out networks; embedded ones are known")
     made.add_argument("--draws", type=int, help="networks of each kind; default 50, and 4 at smoke scale")
     arguments = parse(made, argv)
+    if arguments.source and arguments.images:
+        made.error("give --source or --images, not both")
     began = time.monotonic()
-    hr = hyperinit.load(arguments.source)
+    hr, held, key = _of_experiment(arguments) if arguments.images else _of_source(arguments)
     name = hr.card.zoo["images"]["name"]
     images = load_images(name, data_of(name, arguments.data))
-    smoke = arguments.scale.name == "smoke"
     draws = arguments.draws or arguments.scale.draws
     likeness = Likeness(hr, images.normalised("test"), hr.card.zoo["recipe"]["activation"])
+    results = measure(hr, likeness, key, draws, smoke=arguments.scale.name == "smoke")
+    if held is not None:
+        results["real, held out"] = likeness.of(held)
+        _tell(key, "real, held out", results["real, held out"])
+    config = {"table": "novelty", "key": key, "scale": arguments.scale.name, "draws": draws, "seed": 1}
+    config |= {"training networks": len(hr.anchors), "test images": len(images.y_test)}
+    name = f"novelty-{key}-{arguments.scale.name}" if arguments.images else f"novelty-{key}"
+    print(save(name, command("novelty", arguments), config, results, began, arguments.out).name)
+
+
+def measure(
+    hr: hyperinit.HyperRepresentation, likeness: Likeness, key: str, draws: int, *, smoke: bool
+) -> dict[str, Any]:
+    """Likeness of every method's networks, of both baselines' and of the training networks."""
     methods = [m for m in hr.methods() if m not in ("noise", "average") and not (smoke and m.startswith("neigh"))]
     results: dict[str, Any] = {"methods": {}, "noise": {}, "average": {}, "recommended": hr.card.recommended}
     for method in methods:
         generator = torch.Generator().manual_seed(1)
         results["methods"][method] = likeness.of(hr.sample(draws, method=method, generator=generator))
-        _tell(arguments.source, method, results["methods"][method])
-    for key, option, values in (("noise", "noise", NOISES), ("average", "neighbours", NEIGHBOURS)):
+        _tell(key, method, results["methods"][method])
+    for baseline, option, values in (("noise", "noise", NOISES), ("average", "neighbours", NEIGHBOURS)):
         for value in values[:2] if smoke else values:
-            results[key][str(value)] = found = likeness.of(_baseline(hr, key, {option: value}, draws))
-            _tell(arguments.source, f"{key} {value}", found)
+            results[baseline][str(value)] = found = likeness.of(_baseline(hr, baseline, {option: value}, draws))
+            _tell(key, f"{baseline} {value}", found)
     results["training networks among themselves"] = likeness.of_training()
-    held = _held_out(arguments.zoo or ZOOS / arguments.source)
-    if held is not None:
-        results["real, held out"] = likeness.of(held)
-        _tell(arguments.source, "real, held out", results["real, held out"])
-    source = Path(arguments.source).stem
-    config = {"table": "novelty", "key": source, "scale": arguments.scale.name, "draws": draws, "seed": 1}
-    config |= {"training networks": len(hr.anchors), "test images": len(images.y_test)}
-    print(save(f"novelty-{source}", command("novelty", arguments), config, results, began, arguments.out).name)
+    return results
+
+
+def _of_source(arguments: argparse.Namespace) -> tuple[hyperinit.HyperRepresentation, Tensor | None, str]:
+    source = arguments.source or "digits"
+    return hyperinit.load(source), _held_out(arguments.zoo or ZOOS / source), Path(source).stem
+
+
+def _of_experiment(arguments: argparse.Namespace) -> tuple[hyperinit.HyperRepresentation, Tensor | None, str]:
+    experiment = Experiment(arguments.images, arguments.scale, arguments.experiments, arguments.data)
+    held = torch.cat([experiment.zoo.part(part).weights for part in ("val", "test")])
+    return experiment.representation(), held, f"{arguments.images}-paper"
 
 
 def _baseline(hr: hyperinit.HyperRepresentation, method: str, options: dict[str, Any], draws: int) -> Tensor:

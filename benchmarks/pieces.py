@@ -43,6 +43,7 @@ def pieces() -> Iterator[str]:
     yield "table9"
     yield from (f"{figure} --images svhn" for figure in ("figure3", "figure6"))
     yield from (f"{figure} --images {name}" for figure in ("figure5", "figures-weights") for name in images)
+    yield from (f"novelty --images {name}" for name in DIGITS)
     yield "uniform-start --images svhn"
     for source in SOURCES:
         yield from (f"{name} --source {source}" for name in ("figure5", "novelty", "initializer", "initializer-other"))
