@@ -26,9 +26,11 @@ from benchmarks.scales import Scale
 from hyperinit.layout import Layout
 from hyperinit.nets import cnn
 from hyperinit.representation import HyperRepresentation
+from hyperinit_training.align import align
 from hyperinit_training.by_recipe import zoo_of
 from hyperinit_training.export import assemble
 from hyperinit_training.images import Images, load_images
+from hyperinit_training.losses import layer_std
 from hyperinit_training.recipe import Recipe
 from hyperinit_training.runs import write_json
 from hyperinit_training.train_autoencoder import prepare, train_autoencoder
@@ -84,6 +86,16 @@ class Experiment:
     def prepared(self, variant: str = "lwln") -> Zoo:
         """Return the zoo as a variant's autoencoder sees it: aligned or not."""
         return prepare(self.zoo, self.recipe(variant).autoencoder)
+
+    def held_out(self, variant: str = "lwln") -> Zoo:
+        """Return the networks held out with all their snapshots, the early ones too, as a variant sees them."""
+        zoo = self.whole_zoo.part("test")
+        if not self.recipe(variant).autoencoder.align:
+            return zoo
+        train = self.prepared(variant).part("train").weights
+        generator, scale = torch.Generator().manual_seed(0), layer_std(train, zoo.layout)
+        aligned = align(zoo.weights, zoo.layout, generator=generator, rounds=1, reference=train.mean(0), scale=scale)
+        return replace(zoo, weights=aligned)
 
     def representation(self, variant: str = "lwln") -> HyperRepresentation:
         """Return the hyper-representation; samplers that need training are trained for `lwln` only."""

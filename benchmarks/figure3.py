@@ -3,7 +3,7 @@
 python -m benchmarks figure3 --images svhn --scale small --data DATA
 
 Noise is relative: its standard deviation is a share of that of the latents, coordinate by coordinate. Paths lead from
-the first to the last snapshot of one held-out network, and between two held-out networks.
+epoch 5, which no autoencoder was trained on, to epoch 25 of one held-out network, and between two held-out networks.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
     pairs = min(PAIRS, scale.draws)
     for variant in ("lwln", "plain", "aligned"):
         hr, held = experiment.representation(variant), experiment.prepared(variant).part("test")
-        results[variant] = {"noise": noisy(hr, held, task), **paths(hr, held, task, pairs)}
+        results[variant] = {"noise": noisy(hr, held, task), **paths(hr, experiment.held_out(variant), task, pairs)}
         clean, noised = (results[variant]["noise"][str(noise)]["accuracy"]["mean"] for noise in (0.0, 0.1))
         print(arguments.images, variant, f"no noise {clean:.2%}, a tenth {noised:.2%}", flush=True)
     config = {"table": "figure3", "key": arguments.images, "pairs": pairs, **experiment.config()}
