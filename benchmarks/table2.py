@@ -23,7 +23,7 @@ def main(argv: list[str]) -> None:
     made = parser("table2", __doc__)
     made.add_argument("--source", default="svhn")
     made.add_argument("--target", default="mnist")
-    made.add_argument("--all", action="store_true", default=None, help="all methods, for Tables 10 to 13, and alignment")
+    made.add_argument("--all", action="store_true", default=None, help="all methods and alignment, for Tables 10 to 13")
     arguments = parse(made, argv)
     began = time.monotonic()
     scale = arguments.scale
