@@ -25,6 +25,7 @@ BETA1, BETA2, EPSILON = np.float32(0.9), np.float32(0.999), np.float32(1e-8)  # 
 class Work(NamedTuple):
     """Feature maps of some images, `d_` their gradients, `s_` slopes of the activation, `w_` winners of a pool."""
 
+    side: Side
     x: Floats
     a1: Floats
     p1: Floats
@@ -49,7 +50,6 @@ class Work(NamedTuple):
     d_a3: Floats
     d_a4: Floats
     d_logits: Floats
-    side: Side
 
 
 def workspace(channels: int, side: Side) -> Work:
@@ -57,7 +57,7 @@ def workspace(channels: int, side: Side) -> Work:
     p1, p2 = 8 * 144, 6 * 16
     sizes = (channels * 784, 8 * 576, p1, p1, p1, 6 * 64, p2, p2, p2, 24 * 9, 36, 36, 20, 20, 10)
     grads = (8 * 24 * 28, p1, 6 * 8 * 12, 6 * 8 * 16, p2, 24 * 9, 36, 20, 10)
-    return Work(*(np.zeros(size * len(side), np.float32) for size in (*sizes, *grads)), side)
+    return Work(side, *(np.zeros(size * len(side), np.float32) for size in (*sizes, *grads)))
 
 
 @dataclass(frozen=True, kw_only=True)
