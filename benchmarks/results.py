@@ -59,8 +59,12 @@ def summary(values: list[float]) -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """The commit that was measured, marked if the tree has changes beside it."""
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=FOLDER.parent, capture_output=True, text=True, check=False
+    """The commit that was measured, marked if the tree has changes beside what measuring itself writes."""
+    found, changed = (
+        subprocess.run(["git", *words], cwd=FOLDER.parent.parent, capture_output=True, text=True, check=False).stdout
+        for words in (
+            ("describe", "--always"),
+            ("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results", ":!docs"),
+        )
     )
-    return found.stdout.strip() or "unknown"
+    return (found.strip() or "unknown") + "-dirty" * bool(changed)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 
 import torch
@@ -25,12 +23,10 @@ SNAPSHOTS = 256
 PERMUTATIONS = 5000  # of both; the list of the peer takes 0.4 GB
 UPDATE = 28  # bytes that AdamW reads and writes for each float32 parameter at least
 PEAK = """
-import resource
 from benchmarks.speed.autoencoders import KINDS, noise, recipe
 training = KINDS[{kind!r}](recipe({size!r}, {batch}, {small}), noise())
 for _ in range(2):
     training.advance()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 KINDS = {"ours": Training, "peer": PlainTraining}
 TITLES = {"table8": "Table 8's size for MNIST (CLS)", "compact": "compact default"}
@@ -104,7 +100,8 @@ def _step(size: str, batch: int, effort: Effort) -> list[Case]:
 
 def _memory(size: str, batch: int, effort: Effort, floor: float) -> list[Case]:
     """Peak memory of two steps, once in a fresh process each: it hardly varies."""
-    peaks = {kind: _peak(PEAK.format(kind=kind, size=size, batch=batch, small=effort.small)) for kind in KINDS}
+    sizes = {"size": size, "batch": batch, "small": effort.small}
+    peaks = {kind: machine.peak_memory(PEAK.format(kind=kind, **sizes)) for kind in KINDS}
     reckoned = "float32 parameters, gradients and AdamW's two moments; no Python, no PyTorch, no feature map"
     note = "both keep that floor, and PyTorch itself, so only what lies above it can be saved"
     return [
@@ -113,11 +110,6 @@ def _memory(size: str, batch: int, effort: Effort, floor: float) -> list[Case]:
             floor, reckoned, "at most half", note,
         )
     ]  # fmt: skip
-
-
-def _peak(code: str) -> float:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
 
 
 def augment(effort: Effort) -> list[Case]:

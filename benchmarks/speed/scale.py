@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -13,6 +11,7 @@ import numpy as np
 import torch
 
 import hyperinit
+from benchmarks.speed import machine
 from benchmarks.speed.timing import Case, Effort, interleaved, spread
 from hyperinit.layout import Layout
 from hyperinit.nets import cnn
@@ -23,10 +22,8 @@ SOURCE = "svhn"
 STEPS, BATCH = 10, 10  # of each model of the zoo
 ZOOS, DRAWS = (10, 100, 1000), (10, 100, 1000, 10_000)
 PEAK = """
-import resource
 from benchmarks.speed import scale
 scale.{call}({count})
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 
@@ -66,7 +63,8 @@ def _problem() -> tuple[np.ndarray, np.ndarray, np.ndarray, Schedule]:
 def _cases(title: str, call: Callable[[int], object], counts: tuple[int, ...], effort: Effort) -> list[Case]:
     times = interleaved({str(count): lambda count=count: call(count) for count in counts}, effort.runs)
     seconds = {count: spread([value / count for value in times[str(count)]]) for count in counts}
-    peaks = {count: spread([_peak(call.__name__, count)]) for count in counts}
+    codes = {count: PEAK.format(call=call.__name__, count=count) for count in counts}
+    peaks = {count: spread([machine.peak_memory(code)]) for count, code in codes.items()}
     least = counts[0]
     cases = []
     for count in counts:
@@ -78,9 +76,3 @@ def _cases(title: str, call: Callable[[int], object], counts: tuple[int, ...], e
                  target="bounded", note=f"{against}; the result itself takes 9.6 kB for each"),
         ]  # fmt: skip
     return cases
-
-
-def _peak(name: str, count: int) -> float:
-    code = PEAK.format(call=name, count=count)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return float(done.stdout)
