@@ -13,7 +13,7 @@ from benchmarks.speed.timing import Case, Effort, interleaved, spread
 from benchmarks.speed.zoos import flops_on
 from hyperinit.layout import Layout
 from hyperinit.nets import cnn
-from hyperinit_training.augment import PermutationAugmentation, erase
+from hyperinit_training.augment import PermutationAugmentation, erase_
 from hyperinit_training.devices import described
 from hyperinit_training.recipe import AutoencoderRecipe, table8
 from hyperinit_training.training import Training
@@ -120,7 +120,7 @@ def augment(effort: Effort) -> list[Case]:
     ours, peer = PermutationAugmentation(layout, count, generator), ItemViews(layout, count)
     times = interleaved(
         {
-            "ours": lambda: [erase(ours(weights, generator), generator) for _ in range(2)],
+            "ours": lambda: [erase_(ours(weights, generator), generator) for _ in range(2)],
             "peer": lambda: peer(weights[:few]),
         },
         effort.runs,

@@ -8,7 +8,7 @@ from torch.func import functional_call
 from hyperinit.errors import ArgumentError, LayoutError
 from hyperinit.layout import Layout
 from hyperinit.nets import ResNet, cnn
-from hyperinit_training.augment import PermutationAugmentation, erase, neuron_positions, permute
+from hyperinit_training.augment import PermutationAugmentation, erase, erase_, neuron_positions, permute
 from hyperinit_training.symmetry import permutation_groups, sign_groups
 
 SIZE = 2464
@@ -236,6 +236,18 @@ def test_erased_blocks_are_contiguous_and_within_the_bounds():
     assert starts.min() == 0, "a block may begin with the vector"
     assert (starts + lengths).max() == SIZE, "and end with it"
     assert (weights == 1).all(), "the input is not modified"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_erasing_in_place_does_the_same_to_its_argument_alone(dtype):
+    weights = torch.rand(50, 40, generator=gen()).to(dtype)
+    kept = weights.clone()
+    expected = erase(weights, gen(1))
+    assert torch.equal(weights, kept)
+    assert not torch.equal(expected, kept)
+    found = erase_(weights, gen(1))
+    assert found is weights
+    assert torch.equal(found, expected)
 
 
 def test_about_half_the_rows_are_erased():

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from hyperinit.autoencoder import Autoencoder
 from hyperinit.errors import ZooError
 from hyperinit_training import devices, precision, processes
-from hyperinit_training.augment import Groups, PermutationAugmentation, erase
+from hyperinit_training.augment import Groups, PermutationAugmentation, erase, erase_
 from hyperinit_training.losses import (
     Losses,
     ProjectionHead,
@@ -147,7 +147,8 @@ class Training:
         if self.permute is not None:
             chosen = torch.rand(len(weights), 1, generator=self.generator) < self.recipe.permuted
             clean = torch.where(chosen.to(self.device), self.permute(weights, self.generator), weights)
-        view = erase(clean, self.generator, probability=self.recipe.erase)
+        fresh = clean is not weights and self.recipe.target != "clean"  # nobody else will want it
+        view = (erase_ if fresh else erase)(clean, self.generator, probability=self.recipe.erase)
         return view, {"view": view, "clean": clean, "aligned": weights}[self.recipe.target]
 
     @torch.no_grad()
