@@ -87,9 +87,9 @@ class Experiment:
         """Return the zoo as a variant's autoencoder sees it: aligned or not."""
         return prepare(self.zoo, self.recipe(variant).autoencoder)
 
-    def held_out(self, variant: str = "lwln") -> Zoo:
-        """Return the networks held out with all their snapshots, the early ones too, as a variant sees them."""
-        zoo = self.whole_zoo.part("test")
+    def trajectories(self, part: str, variant: str = "lwln") -> Zoo:
+        """Return the networks of a part with all their snapshots, the early ones too, as a variant sees them."""
+        zoo = self.whole_zoo.part(part)
         if not self.recipe(variant).autoencoder.align:
             return zoo
         train = self.prepared(variant).part("train").weights

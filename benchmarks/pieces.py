@@ -41,7 +41,7 @@ def pieces() -> Iterator[str]:
             yield f"table3 --source {source} --target {target}"
     yield "table4"
     yield "table9"
-    yield from (f"{figure} --images svhn" for figure in ("figure3", "figure6"))
+    yield from (f"{figure} --images svhn" for figure in ("figure3", "figure3 --part train", "figure6"))
     yield from (f"{figure} --images {name}" for figure in ("figure5", "figures-weights") for name in images)
     yield from (f"novelty --images {name}" for name in DIGITS)
     yield "uniform-start --images svhn"

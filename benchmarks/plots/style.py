@@ -52,7 +52,9 @@ def title(record: Record, what: str) -> str:
     config = record["config"]
     kind = "zoo" if "zoo" in config else "source"
     scale = config.get("scale", "")
-    where = f"{kind} {config['key'].replace('-', ' to ')}" if kind == "zoo" else f"source {config['key']}"
+    key, own = config["key"].removesuffix("-train"), config["key"].endswith("-train")
+    where = f"{kind} {key.replace('-', ' to ')}" if kind == "zoo" else f"source {key}"
+    where += ", networks that were trained on" if own else ""
     return f"{what}: {where}" + (f", scale {scale}" if kind == "zoo" or scale == "smoke" else "")
 
 

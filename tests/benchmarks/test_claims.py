@@ -43,6 +43,12 @@ def test_latents_are_robust_if_a_tenth_costs_nothing_and_much_noise_does(tmp_pat
     }
 
 
+def test_latents_of_networks_at_chance_are_not_called_robust(tmp_path):
+    write(tmp_path, "figure3", "svhn", dict.fromkeys(("lwln", "plain"), noise(0.15, 0.15, 0.14, [0.15, 0.15])))
+    found = verdicts(tmp_path, "Figure 3, svhn")
+    assert {holds for text, holds in found.items() if "10 %" in text or "path" in text} == {None}
+
+
 @pytest.mark.parametrize(
     ("path", "holds"), [([0.6, 0.59, 0.7], True), ([0.6, 0.3, 0.7], False), ([0.2, 0.4, 0.7], True)]
 )
