@@ -68,7 +68,7 @@ class Training:
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.permute = None
         if zoo.layout.group_sizes and recipe.permutations:
-            self.permute = PermutationAugmentation(zoo.layout, recipe.permutations, self.generator, device, signs)
+            self.permute = PermutationAugmentation(zoo.layout, recipe.permutations, self.generator, device, signs=signs)
         self.train, self.val = self.train.to(device), self.val.to(device)
         parameters = [*self.autoencoder.parameters(), *self.head.parameters()]
         self.optimizer = torch.optim.AdamW(  # fused: one pass over memory instead of ten
