@@ -182,7 +182,7 @@ def erase_(  # noqa: PLR0913 - as `erase`
     high: float = 0.33,
     value: float = 0.0,
 ) -> Tensor:
-    """Do what `erase` does, in place, and return `weights`: for views that were made for it, half of the time.
+    """Do what `erase` does, in place, and return `weights`: for views that nobody else will want.
 
     >>> erase_(torch.ones(1, 6), torch.Generator().manual_seed(0), probability=1.0, low=0.5, high=0.5)
     tensor([[1., 0., 0., 0., 1., 1.]])

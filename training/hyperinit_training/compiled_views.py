@@ -2,7 +2,7 @@
 
 `torch.gather` wants int64 indices, so that the drawn rows of an index of two or four bytes are first picked out and
 then widened: 30 kB written and read again for 10 kB of result. The loop here reads the index where it lies. It gives
-the same numbers three times as fast on one core; what it does not take, PyTorch's operations do.
+the same numbers; what it does not take, PyTorch's operations do.
 """
 
 from functools import lru_cache

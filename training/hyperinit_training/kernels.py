@@ -6,7 +6,7 @@ sweep over whole rows, five taps at a time and two channels at once: every inner
 on contiguous memory that stays in the cache. (Rows are cut out as views: an index that the compiler cannot prove
 to be positive would keep it from vectorising.) Pooling is the maximum of four strided elements. Nothing is
 allocated between steps. A batch that is no multiple of the lanes is padded with images of weight zero, hence there
-are two numbers of them: 16 fill a vector register, 10 waste nothing of the paper's batch (a step takes 27 % less).
+are two numbers of them: 16 fill a vector register, 10 waste nothing of the paper's batch.
 
 `side` is a tuple with one entry for each lane. Its length is part of its type, so that each number of lanes is
 compiled on its own, with constant strides.
