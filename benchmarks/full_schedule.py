@@ -5,7 +5,6 @@ python -m benchmarks full-schedule --source mnist --data DIR
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 import hyperinit
-from benchmarks.results import save, summary
+from benchmarks.results import parser, save, summary
 from hyperinit_training import compiled_cnn
 from hyperinit_training.images import load_images
 from hyperinit_training.train_zoo import accuracy, initial_weights, schedule
@@ -26,11 +25,11 @@ STARTS = {"default": 0.0, "init_": 1.0, "init_ at strength 0.5": 0.5}
 
 def main(argv: list[str]) -> None:
     """Measure and write `benchmarks/results/full-schedule-SOURCE.json`."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks full-schedule", description=__doc__)
-    parser.add_argument("--source", default="mnist")
-    parser.add_argument("--data", type=Path, help="folder of the source's images; digits need none")
-    parser.add_argument("--seeds", type=int, default=10, help="networks trained from each start")
-    arguments = parser.parse_args(argv)
+    made = parser("full-schedule", __doc__)
+    made.add_argument("--source", default="mnist")
+    made.add_argument("--data", type=Path, help="folder of the source's images; digits need none")
+    made.add_argument("--seeds", type=int, default=10, help="networks trained from each start")
+    arguments = made.parse_args(argv)
     began = time.monotonic()
     hr = hyperinit.load(arguments.source)
     recipe = whole(hr)
@@ -53,7 +52,7 @@ def main(argv: list[str]) -> None:
         print(f"{name:24} {row['mean']:.2%} +- {row['std']:.2%}")
     config = {"source": arguments.source, "seeds": arguments.seeds, "recipe": recipe.to_json()}
     command = f"python -m benchmarks full-schedule --source {arguments.source} --data DIR"
-    print(save(f"full-schedule-{arguments.source}", command, config, results, began).name)
+    print(save(f"full-schedule-{arguments.source}", command, config, results, began, arguments.out).name)
 
 
 def whole(hr: hyperinit.HyperRepresentation) -> ZooRecipe:

@@ -5,7 +5,6 @@ python -m benchmarks in-dataset --source mnist --data DIR
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import hyperinit
-from benchmarks.results import save, summary
+from benchmarks.results import parser, save, summary
 from hyperinit_training.export import Yardstick
 from hyperinit_training.finetune import accuracy, fit
 from hyperinit_training.images import load_images
@@ -24,13 +23,14 @@ RATES, BATCH = (1e-3, 3e-3), 64  # one epoch of Adam at its default rate, and at
 
 def main(argv: list[str]) -> None:
     """Measure and write `benchmarks/results/in-dataset-SOURCE.json`."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks in-dataset", description=__doc__)
-    parser.add_argument("--source", default="mnist")
-    parser.add_argument("--data", type=Path, help="folder of the source's images; digits need none")
-    parser.add_argument("--draws", type=int, default=50)
-    parser.add_argument("--seeds", type=int, default=5, help="networks trained for an epoch, from each start")
-    parser.add_argument("--ensembles", type=int, default=15)
-    arguments = parser.parse_args(argv)
+    made = parser("in-dataset", __doc__)
+    made.add_argument("--source", default="mnist")
+    made.add_argument("--data", type=Path, help="folder of the source's images; digits need none")
+    made.add_argument("--methods", nargs="+", help="default all that the source has")
+    made.add_argument("--draws", type=int, default=50)
+    made.add_argument("--seeds", type=int, default=5, help="networks trained for an epoch, from each start")
+    made.add_argument("--ensembles", type=int, default=15)
+    arguments = made.parse_args(argv)
     began = time.monotonic()
     hr = hyperinit.load(arguments.source)
     images = load_images(hr.card.zoo["images"]["name"], arguments.data)
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
     results: dict[str, Any] = {
         "zoo": summary((1 - yardstick.train_wrong.float().mean(1)).tolist()),
         "recommended": hr.card.recommended,
-        "methods": {name: _method(hr, name, arguments.draws, yardstick) for name in hr.methods()},
+        "methods": {name: _method(hr, name, arguments.draws, yardstick) for name in arguments.methods or hr.methods()},
         **{
             f"one epoch at {rate:g}": _one_epoch(arguments.source, rate, arguments.seeds, train, test) for rate in RATES
         },
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> None:
     }
     command = f"python -m benchmarks in-dataset --source {arguments.source} --data DIR"
     print(_report(results))
-    print(save(f"in-dataset-{arguments.source}", command, config, results, began).name)
+    print(save(f"in-dataset-{arguments.source}", command, config, results, began, arguments.out).name)
 
 
 def _method(hr: hyperinit.HyperRepresentation, name: str, draws: int, yardstick: Yardstick) -> dict[str, Any]:

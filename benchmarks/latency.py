@@ -5,7 +5,6 @@ python -m benchmarks latency --source mnist
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import time
 from collections.abc import Callable
 
 import hyperinit
-from benchmarks.results import save
+from benchmarks.results import parser, save
 
 FRESH = """
 import time, torch
@@ -29,10 +28,10 @@ print(imported - began, time.perf_counter() - start)
 
 def main(argv: list[str]) -> None:
     """Measure and write `benchmarks/results/latency.json`; seconds, median and worst."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks latency", description=__doc__)
-    parser.add_argument("--source", default="mnist")
-    parser.add_argument("--runs", type=int, default=9)
-    arguments = parser.parse_args(argv)
+    made = parser("latency", __doc__)
+    made.add_argument("--source", default="mnist")
+    made.add_argument("--runs", type=int, default=9)
+    arguments = made.parse_args(argv)
     began = time.monotonic()
     fresh = [_fresh(arguments.source) for _ in range(arguments.runs)]
     model = hyperinit.nets.cnn(hyperinit.load(arguments.source).card.preprocessing["channels"])
@@ -45,7 +44,8 @@ def main(argv: list[str]) -> None:
     for name, row in results.items():
         print(f"{name:30} median {row['median'] * 1e3:8.2f} ms, worst {row['worst'] * 1e3:8.2f} ms")
     config = {"source": arguments.source, "fresh processes": arguments.runs}
-    print(save("latency", f"python -m benchmarks latency --source {arguments.source}", config, results, began).name)
+    command = f"python -m benchmarks latency --source {arguments.source}"
+    print(save("latency", command, config, results, began, arguments.out).name)
 
 
 def _fresh(source: str) -> tuple[float, float]:

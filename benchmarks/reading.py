@@ -5,7 +5,6 @@ python -m benchmarks reading
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -19,19 +18,22 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from benchmarks.results import save
+from benchmarks.results import parser, save
 from hyperinit import nets
 
 WIDTHS = (3, *(16,) * 6, *(32,) * 6, *(64,) * 6)  # a plain network of the size of ResNet-20
 FRESH = """
-import json, resource, sys, time
+import json, sys, time
 from hyperinit_training.checkpoints import read_checkpoints
 from hyperinit_training.inspect_zoo import inspect_zoo
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def memory(field):  # bytes; not of getrusage, whose peak begins with that of the process that started this one
+    return int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith(field))) * 1024
+open("/proc/self/clear_refs", "w").write("5")  # the peak of the imports is forgotten
+before = memory("VmRSS")
 start, work = time.perf_counter(), time.process_time()
 found = read_checkpoints(sys.argv[1])
 seconds, work = time.perf_counter() - start, time.process_time() - work
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+peak = memory("VmHWM")
 start = time.perf_counter()
 inspect_zoo(found)
 row = {"seconds": seconds, "work": work, "grown": peak - before, "matrix": found.weights.numel() * 4}
@@ -49,12 +51,14 @@ def plain20() -> nn.Sequential:
 
 def main(argv: list[str]) -> None:
     """Measure and write `benchmarks/results/reading.json`; each figure from processes of their own."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks reading", description=__doc__)
-    parser.add_argument("--runs", type=int, default=3)
-    arguments = parser.parse_args(argv)
+    made = parser("reading", __doc__)
+    made.add_argument("--runs", type=int, default=3)
+    made.add_argument("--files", type=int, help="of each kind; default 1,000 of the CNN and 200 of the larger network")
+    arguments = made.parse_args(argv)
     began = time.monotonic()
     results = {}
-    for name, make, count in (("cnn", nets.cnn, 1000), ("plain20", plain20, 200)):
+    for name, make, most in (("cnn", nets.cnn, 1000), ("plain20", plain20, 200)):
+        count = arguments.files or most
         for suffix in (".pt", ".safetensors"):
             with tempfile.TemporaryDirectory() as folder:
                 for index in range(count):
@@ -66,7 +70,7 @@ def main(argv: list[str]) -> None:
                   f"memory {row['memory, MB']:.0f} MB for a matrix of {row['matrix, MB']:.0f} MB, "
                   f"inspect {row['inspect, median s']:.2f} s")  # fmt: skip
     config = {"runs": arguments.runs, "files": "just written, so in the page cache"}
-    print(save("reading", "python -m benchmarks reading", config, results, began).name)
+    print(save("reading", "python -m benchmarks reading", config, results, began, arguments.out).name)
 
 
 def _write(path: Path, state: dict[str, torch.Tensor]) -> None:

@@ -7,7 +7,6 @@ Chosen on validation images: test images are not opened.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import hyperinit
-from benchmarks.results import save, summary
+from benchmarks.results import parser, save, summary
 from benchmarks.transfer import BATCH, RATE, scaled_cnn
 from hyperinit_training.finetune import accuracy, epochs_of
 from hyperinit_training.images import load_images
@@ -28,12 +27,12 @@ Data = tuple[Tensor, ...]
 
 def main(argv: list[str]) -> None:
     """Measure and write `benchmarks/results/resize-rules.json`."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks resize-rules", description=__doc__)
-    parser.add_argument("--source", default="mnist")
-    parser.add_argument("--images", default="svhn")
-    parser.add_argument("--data", type=Path, required=True, help="folder or .npz file of the images")
-    parser.add_argument("--seeds", type=int, default=4)
-    arguments = parser.parse_args(argv)
+    made = parser("resize-rules", __doc__)
+    made.add_argument("--source", default="mnist")
+    made.add_argument("--images", default="svhn")
+    made.add_argument("--data", type=Path, help="folder or .npz file of the images; digits need none")
+    made.add_argument("--seeds", type=int, default=4)
+    arguments = made.parse_args(argv)
     began = time.monotonic()
     images = load_images(arguments.images, arguments.data)
     train, val = (tuple(map(torch.from_numpy, images.normalised(part))) for part in ("train", "val"))
@@ -55,7 +54,7 @@ def main(argv: list[str]) -> None:
     config = {"source": arguments.source, "images": arguments.images, "strength": STRENGTH, "seeds": arguments.seeds}
     config |= {"train": len(train[0]), "held out": len(val[0]), "epochs": EPOCHS, "rate": RATE, "batch": BATCH}
     command = f"python -m benchmarks resize-rules --source {arguments.source} --images {arguments.images} --data DATA"
-    print(save("resize-rules", command, config, results, began).name)
+    print(save("resize-rules", command, config, results, began, arguments.out).name)
 
 
 @torch.no_grad()

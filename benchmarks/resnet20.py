@@ -6,7 +6,6 @@ python -m benchmarks resnet20 --data FILE.npz --zoo runs/resnet20
 
 from __future__ import annotations
 
-import argparse
 import json
 import resource
 import time
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import hyperinit
-from benchmarks.results import save, summary
+from benchmarks.results import parser, save, summary
 from hyperinit.nets import resnet20
 from hyperinit_training.images import load_images
 from hyperinit_training.precision import fastest
@@ -31,12 +30,12 @@ DRAWS, TEST = 5, 2_000  # networks by each method, and test images
 
 def main(argv: list[str]) -> None:
     """Make the zoo, train on it, draw, and write `benchmarks/results/resnet20.json`."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks resnet20", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="CIFAR-10")
-    parser.add_argument("--zoo", type=Path, default=Path("runs/resnet20"), help="folder of the checkpoints")
-    parser.add_argument("--only-zoo", action="store_true")
-    parser.add_argument("--preset", default="small")
-    arguments = parser.parse_args(argv)
+    made = parser("resnet20", __doc__)
+    made.add_argument("--data", type=Path, required=True, help="CIFAR-10")
+    made.add_argument("--zoo", type=Path, default=Path("runs/resnet20"), help="folder of the checkpoints")
+    made.add_argument("--only-zoo", action="store_true")
+    made.add_argument("--preset", default="small")
+    arguments = made.parse_args(argv)
     began = time.monotonic()
     images = load_images("cifar10", arguments.data)
     x, y = (torch.from_numpy(part) for part in images.normalised("train"))
@@ -72,7 +71,7 @@ def main(argv: list[str]) -> None:
     results["peak GB"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
     results["recommended"] = found.card.recommended
     config = {"members": MEMBERS, "images": IMAGES, "base": [BASE_IMAGES, BASE_EPOCHS], "preset": arguments.preset}
-    print(save("resnet20", "python -m benchmarks resnet20 --data FILE.npz", config, results, began).name)
+    print(save("resnet20", "python -m benchmarks resnet20 --data FILE.npz", config, results, began, arguments.out).name)
 
 
 def make_zoo(folder: Path, x: Tensor, y: Tensor, held: tuple[Tensor, Tensor]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -15,6 +16,13 @@ import torch
 import hyperinit
 
 FOLDER = Path(__file__).parent / "results"
+
+
+def parser(name: str, about: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the option that all measurements have."""
+    made = argparse.ArgumentParser(prog=f"python -m benchmarks {name}", description=about)
+    made.add_argument("--out", type=Path, help="folder of the result; default benchmarks/results")
+    return made
 
 
 def save(  # noqa: PLR0913 - what a result consists of

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks import results
 from hyperinit_training.recipe import AutoencoderRecipe, Recipe, load_recipe, table8
 from hyperinit_training.zoo_recipe import scaled
 
@@ -94,10 +95,9 @@ SCALES = {
 
 def parser(name: str, about: str | None, *, default: str = "small") -> argparse.ArgumentParser:
     """Return a parser with the options that all tables have."""
-    made = argparse.ArgumentParser(prog=f"python -m benchmarks {name}", description=about)
+    made = results.parser(name, about)
     made.add_argument("--scale", choices=SCALES, default=default)
     made.add_argument("--data", type=Path, help="folder with NAME.npz or the official files of each data set")
-    made.add_argument("--out", type=Path, help="folder of the results; default benchmarks/results")
     made.add_argument("--experiments", type=Path, default=Path("runs/experiments"), help="folder of zoos and so on")
     return made
 

@@ -5,7 +5,6 @@ python -m benchmarks select --source mnist --data DIR
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 
 import hyperinit
-from benchmarks.results import save, summary
+from benchmarks.results import parser, save, summary
 from hyperinit_training.finetune import accuracy
 from hyperinit_training.images import load_images
 
@@ -22,13 +21,13 @@ OVERSAMPLE = (1, 5, 20)
 
 def main(argv: list[str]) -> None:
     """Measure and write `benchmarks/results/select-SOURCE-METHOD.json`."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks select", description=__doc__)
-    parser.add_argument("--source", default="mnist")
-    parser.add_argument("--data", type=Path, help="folder or .npz file of the source's images; digits need none")
-    parser.add_argument("--method", help="default the source's recommended one, whose draws differ least")
-    parser.add_argument("--images", type=int, default=300, help="training images to select on, others for each seed")
-    parser.add_argument("--seeds", type=int, default=20)
-    arguments = parser.parse_args(argv)
+    made = parser("select", __doc__)
+    made.add_argument("--source", default="mnist")
+    made.add_argument("--data", type=Path, help="folder or .npz file of the source's images; digits need none")
+    made.add_argument("--method", help="default the source's recommended one, whose draws differ least")
+    made.add_argument("--images", type=int, default=300, help="training images to select on, others for each seed")
+    made.add_argument("--seeds", type=int, default=20)
+    arguments = made.parse_args(argv)
     began = time.monotonic()
     hr = hyperinit.load(arguments.source)
     images = load_images(hr.card.zoo["images"]["name"], arguments.data)
@@ -49,4 +48,4 @@ def main(argv: list[str]) -> None:
     config = {"source": arguments.source, "method": method, "oversample": OVERSAMPLE}
     config |= {"selected on": arguments.images, "test images": len(test[0]), "seeds": arguments.seeds}
     command = f"python -m benchmarks select --source {arguments.source} --method {method} --data DATA"
-    print(save(f"select-{arguments.source}-{method}", command, config, results, began).name)
+    print(save(f"select-{arguments.source}-{method}", command, config, results, began, arguments.out).name)

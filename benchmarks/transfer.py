@@ -5,7 +5,6 @@ python -m benchmarks transfer --source mnist --images svhn --data SVHN.npz
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import hyperinit
-from benchmarks.results import save, summary
+from benchmarks.results import parser, save, summary
 from hyperinit_training.finetune import accuracy, epochs_of
 from hyperinit_training.images import load_images
 
@@ -37,14 +36,14 @@ def scaled_cnn(channels: int, width: float) -> nn.Sequential:
 
 def main(argv: list[str]) -> None:
     """Measure and write `benchmarks/results/transfer-SOURCE-IMAGES.json`."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks transfer", description=__doc__)
-    parser.add_argument("--source", default="mnist")
-    parser.add_argument("--images", default="svhn")
-    parser.add_argument("--data", type=Path, required=True, help="folder or .npz file of the images")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--strengths", type=float, nargs="+", default=[0.5, 1.0])
-    parser.add_argument("--on", choices=("test", "val"), default="test", help="val for choosing, test for reporting")
-    arguments = parser.parse_args(argv)
+    made = parser("transfer", __doc__)
+    made.add_argument("--source", default="mnist")
+    made.add_argument("--images", default="svhn")
+    made.add_argument("--data", type=Path, help="folder or .npz file of the images; digits need none")
+    made.add_argument("--seeds", type=int, default=3)
+    made.add_argument("--strengths", type=float, nargs="+", default=[0.5, 1.0])
+    made.add_argument("--on", choices=("test", "val"), default="test", help="val for choosing, test for reporting")
+    arguments = made.parse_args(argv)
     began = time.monotonic()
     images = load_images(arguments.images, arguments.data)
     train, held = (tuple(map(torch.from_numpy, images.normalised(part))) for part in ("train", arguments.on))
@@ -69,7 +68,9 @@ def main(argv: list[str]) -> None:
     config |= {"held out": len(held[0]), "epochs": EPOCHS, "rate": RATE, "batch": BATCH, "seeds": arguments.seeds}
     if arguments.on == "test":
         command = f"python -m benchmarks transfer --source {arguments.source} --images {arguments.images} --data DATA"
-        print(save(f"transfer-{arguments.source}-{arguments.images}", command, config, results, began).name)
+        print(
+            save(f"transfer-{arguments.source}-{arguments.images}", command, config, results, began, arguments.out).name
+        )
 
 
 def _run(  # noqa: PLR0913
