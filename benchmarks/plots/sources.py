@@ -71,7 +71,8 @@ def likeness(figure: Any, record: Record) -> None:
     best = found["methods"][found["recommended"]]
     panels[0].annotate(
         f"{found['recommended']}: what init_ draws", (best["overlap"]["mean"], 100 * best["accuracy"]["mean"]),
-        xytext=(-10, -60), textcoords="offset points", fontsize=8, ha="right", arrowprops={"arrowstyle": "-"},
+        xytext=(0.97, 0.5), textcoords="axes fraction", fontsize=8, ha="right",
+        arrowprops={"arrowstyle": "-", "color": "0.5"},
     )  # fmt: skip
     legend(figure, panels[0], columns=4)
     figure.suptitle(title(record, "Novelty of generated networks"), fontsize=11)
