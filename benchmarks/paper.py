@@ -59,7 +59,9 @@ TABLE3 = {  # zoo of the autoencoder-zoo conditioned on: mean and best of one mo
     "stl10-cifar10": (16.3, 21.2, 20.0, 23.0),
 }
 TABLE3_COLUMNS = ("one model, mean", "one model, best", "ensemble, mean", "ensemble, best")
-TABLE4 = {"ResCNN": {"default": (50.6, 28.0), "generated": (68.0, 21.0)}}  # after 50 epochs on SVHN
+TABLE4 = {
+    "ResCNN": {"random": (50.6, 28.0), "generated": (68.0, 21.0)}
+}  # after 50 epochs on SVHN; which random start is not said
 # Accuracies before training of generated weights of this CNN in later work, without labels (KDE30) and with (SUB: the
 # best of several draws by labelled images). Schürholt et al. 2024, "Towards Scalable and Versatile Weight Space
 # Learning" (SANE), ICML 2024, Table 3. Its CIFAR-10 and STL-10 rows are of a larger CNN.

@@ -2,7 +2,7 @@
 
 python -m benchmarks table4 --scale small --data DATA
 
-The random start is PyTorch's and, where the target's zoo starts from U(0, 1) as the paper's does, that too: the paper
+The random start is PyTorch's and, where the source's zoo starts from U(0, 1) as the paper's does, that too: the paper
 does not say which it took. The networks of a row train side by side.
 """
 
@@ -48,10 +48,11 @@ def main(argv: list[str]) -> None:
         train = tuple(part[:300] for part in train)
     epochs = sorted({1, min(5, last), last})
     recipe = replace(target.recipe().zoo, epochs=last, snapshots=tuple(epochs))
+    uniform = source.recipe().zoo.init == "uniform"
     key = {"count": count, "recipe": recipe.to_json(), "images": len(train[0])}
     rows: dict[str, dict[str, Any]] = {}
     for name, (make, fit) in NETWORKS.items():
-        for start in ("default", *(["uniform"] if recipe.init == "uniform" else []), "generated"):
+        for start in ("default", *(["uniform"] if uniform else []), "generated"):
             models = [_model(make, fit, start, seed, source) for seed in range(count)]
             row = source.cached(f"table4 {name} {start}", key, lambda made=models: _run(made, train, test, recipe))
             rows[f"{name}, {start}"] = row

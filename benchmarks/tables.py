@@ -151,8 +151,12 @@ def table4(results: Results) -> Table:
     rows = []
     for name, row in record["results"]["rows"].items() if record else ():
         network, start = name.split(", ")
-        theirs = paper.TABLE4.get(network, {}).get(start)
-        words = (f"{theirs[0]} ± {theirs[1]}", agrees(*theirs, row[epochs[-1]])) if theirs else ("", "")
+        theirs = paper.TABLE4.get(network, {}).get("generated" if start == "generated" else "random")
+        words = (
+            (f"{theirs[0]} ± {theirs[1]}", agrees(*theirs, row[epochs[-1]]) if epochs[-1] == "50" else "-")
+            if theirs
+            else ("", "")
+        )
         rows.append((name, *(percent(row[epoch]) for epoch in epochs), *words))
     head = ("network, start", *(f"epoch {epoch}" for epoch in epochs), "paper, epoch 50", "agree")
     return Table(head, rows, 0 if record else 2)
