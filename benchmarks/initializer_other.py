@@ -4,14 +4,15 @@ python -m benchmarks initializer-other --source mnist --data DATA
 
 The networks: the zoo's twice as wide and with BatchNorm, the paper's residual one (grey images only), and one of linear
 layers only. A checkpoint of the zoo fits none of them, so checkpoints, checkpoints + noise and averages are laid over
-them by the same rule as generated weights (`init_` with the method `noise` or `average`). Plain PyTorch, Adam at a
-constant rate, a limited number of training images: minutes on two cores.
+them by the same rule as generated weights (`init_` with the method `noise` or `average`), and BatchNorms of all of them
+are calibrated on training images; what that does is shown by a start without. Plain PyTorch, Adam at a constant rate, a
+limited number of training images: minutes on two cores.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -30,7 +31,9 @@ from hyperinit_training.images import load_images
 
 RATE, BATCH, HIDDEN = 1e-3, 64, 64
 SHOWN = (0, 1, 2, 5, 10)
-IMAGES, TESTED, SEEDS = 3000, 2000, 3  # training and test images, and networks of each start
+IMAGES, TESTED, SEEDS = 3000, 2000, 5  # training and test images, and networks of each start
+CALIBRATED = 16  # batches of training images that BatchNorms are calibrated on
+BARE = "init_ without calibrate"
 Starts = dict[str, Callable[[nn.Module, torch.Generator], object]]
 
 
@@ -53,7 +56,9 @@ def main(argv: list[str]) -> None:
     rows: dict[str, dict[str, Any]] = {}
     for network, make in networks(train[0].shape[1:]).items():
         rows[network] = {}
-        for row, start in starts(hr).items():
+        for row, start in starts(hr, train[0].split(BATCH)[:CALIBRATED]).items():
+            if row == BARE and not any(isinstance(part, nn.BatchNorm2d) for part in make().modules()):
+                continue
             found = [_run(make, start, (epochs, seed), train, test) for seed in range(seeds)]
             rows[network][row] = {str(epoch): summary([run[epoch] for run in found]) for epoch in epochs}
             words = {epoch: f"{found['mean']:.2%}" for epoch, found in rows[network][row].items()}
@@ -91,11 +96,12 @@ def wide(channels: int) -> nn.Sequential:
     )  # fmt: skip
 
 
-def starts(hr: hyperinit.HyperRepresentation) -> Starts:
+def starts(hr: hyperinit.HyperRepresentation, batches: Sequence[Tensor]) -> Starts:
     """What a user may start from, by name; each changes a network that PyTorch has drawn."""
     bare = hr.with_header(replace(hr.header, samplers=replace(hr.header.samplers, noise=0.0)))
 
     def drawn(source: hyperinit.HyperRepresentation, **options: Any) -> Callable[[nn.Module, torch.Generator], object]:
+        options = {"calibrate": batches, **options}
         return lambda model, generator: hyperinit.init_(model, source, min_share=0.0, generator=generator, **options)
 
     return {
@@ -104,6 +110,7 @@ def starts(hr: hyperinit.HyperRepresentation) -> Starts:
         "orthogonal": lambda model, generator: _each(model, nn.init.orthogonal_, generator),
         "init_": drawn(hr),
         "init_ at strength 0.5": drawn(hr, strength=0.5),
+        BARE: drawn(hr, calibrate=None),
         "a checkpoint of the zoo": drawn(bare, method="noise"),
         "a checkpoint plus noise": drawn(hr, method="noise"),
         "average of neighbouring checkpoints": drawn(hr, method="average"),

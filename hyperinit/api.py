@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hyperinit import hub, selecting
-from hyperinit.calibrating import calibrate_
+from hyperinit.calibrating import Kept, calibrate_
 from hyperinit.ensemble import Ensemble
 from hyperinit.errors import ArgumentError
 from hyperinit.evaluating import Loader
@@ -64,7 +64,8 @@ def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but t
         exclude: patterns of those to leave as they are, such as "head.*".
         skip_frozen: leave parameters with `requires_grad=False` as they are.
         min_share: least share of the weights that must be decoded, of those not left out, 0 to 1.
-        calibrate: batches to estimate BatchNorm statistics on, see `calibrate_`; a model without one needs none.
+        calibrate: batches to estimate BatchNorm statistics on, see `calibrate_`, equal ones on all processes. New norms
+            behind layers that are decoded whole begin as the identity, so that training keeps what those compute.
         select: labelled batches (inputs (B, ...), class indices (B,), ...), such as a DataLoader of some hundred
             training images. `oversample` networks are drawn, each is written (and calibrated), and the one most
             accurate on these batches stays, the first of equals. The loaders are read once and kept in memory.
@@ -102,7 +103,8 @@ def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but t
     write = partial(apply_, model, steps, strength=strength, generator=generator, layer_stats=stats)
     if calibrate is None and select is None:
         return write(weights[0])
-    return selecting.write_best_(model, write, weights, calibrate=calibrate, select=select, generator=generator)
+    best = partial(selecting.write_best_, calibrate=calibrate, select=select, generator=generator)
+    return best(model, write, weights, kept=Kept.of(steps))
 
 
 @torch.no_grad()
@@ -170,15 +172,15 @@ def ensemble(  # noqa: PLR0913 - see init_
     }  # fmt: skip
     stats = representation.layer_stats() if fill == "zoo" else None
 
-    def member(row: Tensor) -> nn.Module:
+    def member(row: Tensor) -> tuple[nn.Module, Kept]:
         if model is None and strength == 1 and choice == AS_DECODED:
-            return representation.build_model(row)
+            return representation.build_model(row), Kept()
         with _unmoved(generator):
             module = representation.build_model(row) if model is None else model()
         _check_module(module)
         steps = make_plan(module, representation.layout, **choice)
         steps.check(min_share)
-        return apply_(module, steps, row, strength=strength, generator=generator, layer_stats=stats)
+        return apply_(module, steps, row, strength=strength, generator=generator, layer_stats=stats), Kept.of(steps)
 
     members = map(member, weights)
     chosen = selecting.choose(members, n, calibrate=calibrate, select=select, generator=generator)

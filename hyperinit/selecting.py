@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from hyperinit.calibrating import Backup, calibrate_, restoring
+from hyperinit.calibrating import Backup, Kept, calibrate_, restoring
 from hyperinit.errors import ArgumentError
 from hyperinit.evaluating import Loader, accuracy, check_loader, labelled, read
 from hyperinit.filling import cpu_random
@@ -50,6 +50,7 @@ def write_best_(  # noqa: PLR0913 - two loaders beside what is written
     weights: Tensor,
     *,
     calibrate: Loader | None,
+    kept: Kept,
     select: Loader | None,
     generator: torch.Generator | None,
 ) -> nn.Module:
@@ -62,6 +63,7 @@ def write_best_(  # noqa: PLR0913 - two loaders beside what is written
         write: writes a weight vector (D,) into it.
         weights: candidates, (k, D); one if `select` is None.
         calibrate: batches for `calibrate_`, or None.
+        kept: as for `calibrate_`.
         select: labelled batches, or None. Of equally accurate candidates the first stays.
         generator: decides what a loader draws, and is not moved by it; None is torch's global generator.
 
@@ -74,7 +76,7 @@ def write_best_(  # noqa: PLR0913 - two loaders beside what is written
             write(weights[0])
             if calibrate is not None:
                 with _loaders_draw_from(generator):
-                    calibrate_(model, calibrate)
+                    calibrate_(model, calibrate, kept=kept)
             return model
         batches, labels = _stored(calibrate, select, generator)
         assert labels is not None  # since select is not
@@ -84,7 +86,7 @@ def write_best_(  # noqa: PLR0913 - two loaders beside what is written
                 before.restore()  # a fill may keep what is there
                 write(row)
                 if batches is not None:
-                    calibrate_(model, batches)
+                    calibrate_(model, batches, kept=kept)
                 done = Backup.of(model)
                 yield accuracy(model, labels), done
 
@@ -94,7 +96,7 @@ def write_best_(  # noqa: PLR0913 - two loaders beside what is written
 
 
 def choose(
-    members: Iterable[nn.Module],
+    members: Iterable[tuple[nn.Module, Kept]],
     count: int,
     *,
     calibrate: Loader | None,
@@ -104,7 +106,7 @@ def choose(
     """Calibrate modules and keep the `count` most accurate, in their order; without `select` all are kept.
 
     Args:
-        members: candidates, made one by one as they are asked for, each anew.
+        members: candidates, made one by one as they are asked for, each anew; each with what its calibration keeps.
         count: how many to keep.
         calibrate: as for `write_best_`; read once for all members.
         select: as for `write_best_`.
@@ -117,12 +119,12 @@ def choose(
 
     def judged() -> Iterator[tuple[float, nn.Module]]:
         previous = None
-        for member in members:
+        for member, kept in members:
             if member is previous:
                 raise ArgumentError("members must not share parameters, got one module twice; make each one anew")
             previous = member
             if batches is not None:
-                calibrate_(member, batches)
+                calibrate_(member, batches, kept=kept)
             yield (0.0 if labels is None else accuracy(member, labels)), member
 
     return best(judged(), count)

@@ -31,6 +31,16 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
+def wrapped(model: nn.Module) -> bool:
+    """Say whether any part of a module is compiled, data parallel, checkpointed or sharded.
+
+    >>> wrapped(nn.Linear(2, 1)), wrapped(nn.Sequential(nn.DataParallel(nn.Linear(2, 1))))
+    (False, True)
+    """
+    inside = any(_inside(part) or getattr(part, "_compiled_call_impl", None) for part in model.modules())
+    return inside or any(hasattr(value, "to_local") for value in model.parameters())
+
+
 def _inside(model: nn.Module) -> nn.Module | None:
     parallel = isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel)
     return next((model._modules[key] for key in (("module",) if parallel else WRAPPED) if key in model._modules), None)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from benchmarks import paper
 from benchmarks.claims.judging import CHANCE, NEAR, Claim, Results, after, better
+from benchmarks.initializer_other import BARE
 
 SOURCES = ("digits", "mnist", "svhn", "cifar10", "stl10")
 
@@ -53,6 +54,9 @@ def others(r: Results) -> Iterator[Claim]:
                     text = f"{network}: {start} is better than PyTorch's default {after(int(epoch))}"
                     pair = rows[start][epoch], rows["PyTorch's default"][epoch]
                     yield better(f"initializer elsewhere, {key}", text, *pair)
+            if BARE in rows:
+                text = f"{network}: init_ is better than without calibrate after 1 epoch"
+                yield better(f"initializer elsewhere, {key}", text, rows["init_"]["1"], rows[BARE]["1"])
 
 
 def novelty(r: Results) -> Iterator[Claim]:

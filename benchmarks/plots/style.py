@@ -12,7 +12,7 @@ KINDS = (  # the first whose word is in a row's name gives the colour and the li
     ("average", "#b59a00", "-"), ("noise", "#8c564b", "-"),
     ("without LWLN", "#e69f00", "-"), ("aligned", "#009e9e", "-"), ("marginal", "#56b4e9", "--"),
     ("kde", "#0050c8", "-"), ("local", "#7a3fbf", "-"), ("neigh", "#2e8b3d", "-"), ("gan", "#c8102e", "-"),
-    ("strength 0.5", "#56b4e9", "--"), ("init_", "#0050c8", "-"),
+    ("strength 0.5", "#56b4e9", "--"), ("init_ without", "#0050c8", ":"), ("init_", "#0050c8", "-"),
     ("default", "#222222", "--"), ("orthogonal", "#aaaaaa", "-."), ("scratch", "#222222", "-"),
     ("uniform", "#999999", ":"), ("decoded", "#56b4e9", "-"),
     ("", "#d6479a", "-"),  # real networks: of the zoo, held out, fine-tuned

@@ -112,7 +112,7 @@ def test_a_perfect_reconstruction_stays_with_its_original():
 
 def test_a_checkpoint_is_laid_over_a_network_as_generated_weights_are():
     hr = hyperinit.load("digits")
-    start = initializer_other.starts(hr)["a checkpoint of the zoo"]
+    start = initializer_other.starts(hr, [])["a checkpoint of the zoo"]
     model = hyperinit.nets.cnn(1)
     start(model, torch.Generator().manual_seed(0))
     written = torch.nn.utils.parameters_to_vector(model.parameters()).detach()
@@ -122,10 +122,10 @@ def test_a_checkpoint_is_laid_over_a_network_as_generated_weights_are():
 @pytest.mark.parametrize(("shape", "count"), [((1, 28, 28), 3), ((3, 28, 28), 2)])
 def test_networks_outside_the_zoo_take_the_images_and_every_start(shape, count):
     hr = hyperinit.load("digits" if shape[0] == 1 else "cifar10")
-    networks = initializer_other.networks(torch.Size(shape))
+    networks, batches = initializer_other.networks(torch.Size(shape)), [torch.randn(8, *shape)]
     assert len(networks) == count
     for make in networks.values():
-        for start in initializer_other.starts(hr).values():
+        for start in initializer_other.starts(hr, batches).values():
             model = make()
             start(model, torch.Generator().manual_seed(0))
             assert model(torch.zeros(2, *shape)).shape == (2, 10)

@@ -181,10 +181,83 @@ def test_init_calibrates_the_weights_that_it_would_have_written(artifact, streng
         generator = torch.Generator().manual_seed(0)
         hyperinit.init_(net, artifact, strength=strength, calibrate=loader, generator=generator)
     assert torch.equal(torch.get_rng_state(), before)  # though the loader shuffles
-    assert all(map(torch.equal, plain.parameters(), model.parameters()))
+    undone = {name for name, value in model.named_parameters() if not value.equal(plain.get_parameter(name))}
+    assert undone == {"1.weight", "1.bias"}
     assert same(tensors(twin), tensors(model))
     assert model[1].num_batches_tracked == 2
     torch.testing.assert_close(calibrate_(plain, [images[:3], images[3:]])[1].running_mean, model[1].running_mean)
+
+
+def wide(channels=1, norm=nn.BatchNorm2d):
+    """The zoo's network twice as wide with norms, once behind a pooling; the last follows a layer without source."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, 5), norm(16), nn.MaxPool2d(2), nn.Tanh(),
+        nn.Conv2d(16, 12, 5), nn.MaxPool2d(2), norm(12), nn.Tanh(),
+        nn.Conv2d(12, 8, 2), nn.Tanh(), nn.Flatten(), nn.Linear(72, 40), nn.Tanh(), nn.Linear(40, 10),
+        nn.Linear(10, 10), nn.BatchNorm1d(10),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def images():
+    return torch.randn(64, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+
+
+def features(net, images, *, train=False):
+    """Activations before the last two layers."""
+    return net.train(train)[:-2](images).detach()
+
+
+def test_norms_behind_decoded_layers_begin_as_identities(images):
+    """In training mode too, where norms as they are drawn change what every decoded layer gets."""
+    plain, calibrated, left = wide(), wide(), wide()
+    hyperinit.init_(plain, "digits", generator=torch.Generator().manual_seed(0))
+    for net, exclude in ((calibrated, None), (left, ["1.*", "6.*"])):
+        hyperinit.init_(net, "digits", calibrate=[images], exclude=exclude, generator=torch.Generator().manual_seed(0))
+    wanted = features(plain, images)
+    for train in (False, True):
+        torch.testing.assert_close(features(calibrated, images, train=train), wanted, atol=1e-3, rtol=1e-3)
+        assert (features(left, images, train=train) - wanted).norm() > 0.1 * wanted.norm()
+    norms = {name: part for name, part in calibrated.named_modules() if isinstance(part, nn.BatchNorm1d)}
+    assert all(norm.weight.eq(1).all() and norm.bias.eq(0).all() for norm in norms.values())
+
+
+def test_what_else_gets_statistics_only(images):
+    """Norms that a smaller layer precedes, that are shared or unaffine, and all in a wrapper."""
+    narrow = nn.Sequential(nn.Conv2d(1, 4, 5), nn.BatchNorm2d(4), *wide()[7:8], nn.Flatten(), nn.Linear(2304, 10))
+    tied = nn.Sequential(*wide()[:-2], nn.Linear(10, 12), nn.BatchNorm1d(12))
+    tied[-1].weight = tied[6].weight
+    compiled = wide()
+    compiled.compile(backend="eager")
+    cases = [
+        compiled,
+        narrow,
+        tied,
+        wide(norm=lambda size: nn.BatchNorm2d(size, affine=False)),
+        nn.DataParallel(wide()),
+    ]
+    for net in cases:
+        hyperinit.init_(net, "digits", calibrate=[images], min_share=0)
+        norms = [part for part in net.modules() if isinstance(part, nn.BatchNorm2d)]
+        assert all(norm.num_batches_tracked == 1 for norm in norms)
+        touched = [norm for norm in norms if norm.affine and not norm.weight.eq(1).all()]
+        assert touched == ([tied[1]] if net is tied else [])
+
+
+def test_members_of_an_ensemble_keep_what_they_compute(images):
+    plain, calibrated = (
+        hyperinit.ensemble(2, "digits", model=wide, calibrate=loader, generator=torch.Generator().manual_seed(0))
+        for loader in (None, [images])
+    )
+    for one, other in zip(plain.members, calibrated.members, strict=True):
+        torch.testing.assert_close(features(other, images), features(one, images), atol=1e-3, rtol=1e-3)
+
+
+def test_hooks_are_gone_afterwards(images):
+    net = hyperinit.init_(wide(), "digits", calibrate=[images])
+    with pytest.raises(RuntimeError):
+        hyperinit.init_(net, "digits", calibrate=[images, images[:, :, :3]])
+    assert not any(part._forward_hooks for part in net.modules())
 
 
 @pytest.mark.parametrize("loader", [[], [5], interrupted([torch.zeros(2, 1, 28, 28)])])

@@ -6,6 +6,7 @@ from torch import nn
 
 import hyperinit
 from hyperinit import selecting
+from hyperinit.calibrating import Kept
 from hyperinit.errors import ArgumentError
 from hyperinit.evaluating import accuracy
 from hyperinit.nets import cnn
@@ -94,7 +95,7 @@ def test_each_candidate_starts_from_what_the_module_held(tiny, batches):
     assert torch.equal(model[-1].weight, kept)
     seen = []
     write = lambda row: seen.append(model[-1].weight.clone()) or model[-1].weight.data.add_(1)  # noqa: E731
-    rest = {"calibrate": None, "select": batches, "generator": None}
+    rest = {"calibrate": None, "kept": Kept(), "select": batches, "generator": None}
     selecting.write_best_(model, write, torch.zeros(3, 1), **rest)
     assert all(torch.equal(weight, kept) for weight in seen)
     torch.testing.assert_close(model[-1].weight.data, kept + 1)
