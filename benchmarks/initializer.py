@@ -81,12 +81,15 @@ def starts(hr: hyperinit.HyperRepresentation, count: int) -> dict[str, Tensor]:
 
 
 def epochs_to(progress: dict[str, Any], goal: float) -> int | None:
-    """First epoch at which the population's mean accuracy is at least `goal`; None if there is none.
+    """First epoch from which the population's mean accuracy stays at `goal` or above; None if there is none.
 
-    >>> epochs_to({"0": {"mean": 0.2}, "1": {"mean": 0.9}, "2": {"mean": 0.8}}, 0.85)
-    1
+    >>> means = (0.9, 0.8, 0.9, 0.95)
+    >>> epochs_to({str(epoch): {"mean": mean} for epoch, mean in enumerate(means)}, 0.85)
+    2
     """
-    return next((int(epoch) for epoch, found in progress.items() if found["mean"] >= goal), None)
+    below = [int(epoch) for epoch, found in progress.items() if found["mean"] < goal]
+    later = [int(epoch) for epoch in progress if int(epoch) > max(below, default=-1)]
+    return min(later, default=None)
 
 
 def _generator(seed: int) -> torch.Generator:

@@ -4,8 +4,9 @@ python -m benchmarks novelty --source mnist --data DATA                 # an emb
 python -m benchmarks novelty --images mnist --scale small --data DATA   # the paper's recipe
 
 Likeness is the largest overlap of wrong answers (intersection over union) with any training network, and the distance
-to the nearest training network, both aligned to the training networks' mean. Yardsticks: the zoo's held-out networks,
-`noise` of growing size, and averages of more and more neighbours. Needs no training.
+to the nearest training network, as they are or both aligned to the training networks' mean, whichever is less.
+Yardsticks: the zoo's held-out networks, `noise` of growing size, and averages of more and more neighbours. Needs no
+training.
 
 Source: Zeng et al. 2025, arXiv:2506.07998.
 """
@@ -50,7 +51,7 @@ class Likeness:
         self.data, self.activation, self.layout = data, activation, hr.layout
         weights = hr.anchors.weights
         self.mean, self.scale = weights.mean(0), layer_std(weights, hr.layout)
-        self.weights = self.aligned(weights)
+        self.raw, self.weights = weights, self.aligned(weights)
         self.wrong = mistakes(weights, data, activation)
 
     def aligned(self, weights: Tensor) -> Tensor:
@@ -61,18 +62,19 @@ class Likeness:
     def of(self, weights: Tensor) -> dict[str, Any]:
         """Accuracy, overlap and distance of every network (N, D), with their means."""
         wrong = mistakes(weights, self.data, self.activation)
-        return self._found(wrong, overlap(wrong, self.wrong), self._distances(self.aligned(weights)).amin(1))
+        return self._found(wrong, overlap(wrong, self.wrong), self._distances(weights, self.aligned(weights)).amin(1))
 
     def of_training(self) -> dict[str, Any]:
         """The same of each training network among the others: a zoo's own likeness."""
         others = ~torch.eye(len(self.weights), dtype=torch.bool)
         likeness = [overlap(row[None], self.wrong[keep]) for row, keep in zip(self.wrong, others, strict=True)]
-        distances = self._distances(self.weights).masked_fill(~others, torch.inf).amin(1)
+        distances = self._distances(self.raw, self.weights).masked_fill(~others, torch.inf).amin(1)
         return self._found(self.wrong, torch.cat(likeness), distances)
 
-    def _distances(self, weights: Tensor) -> Tensor:
-        found: Tensor = torch.cdist(weights, self.weights, compute_mode="donot_use_mm_for_euclid_dist")
-        return found
+    def _distances(self, raw: Tensor, aligned: Tensor) -> Tensor:
+        """Pairwise, the lesser of both: aligning to one mean brings most pairs together and moves some apart."""
+        pairs = ((raw, self.raw), (aligned, self.weights))
+        return torch.minimum(*(torch.cdist(*pair, compute_mode="donot_use_mm_for_euclid_dist") for pair in pairs))
 
     def _found(self, wrong: Tensor, likeness: Tensor, distances: Tensor) -> dict[str, Any]:
         accuracy = 1 - wrong.float().mean(1)

@@ -58,6 +58,7 @@ def main(argv: list[str]) -> None:
             rows[f"{name}, {start}"] = row
             print(name, start, {epoch: f"{found['mean']:.2%}" for epoch, found in row.items()}, flush=True)
     config = {"table": "table4", "key": "mnist-svhn", "epochs": [0, *epochs], "count": count, **source.config()}
+    config["target"] = target.config()
     name = f"table4-mnist-svhn-{scale.name}"
     print(save(name, command("table4", arguments), config, {"rows": rows}, began, arguments.out).name)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks import paper
 from benchmarks.claims import Results, mann_whitney, percent
+from benchmarks.initializer import epochs_to
 
 Row = tuple[str, ...]
 
@@ -209,11 +210,11 @@ def initializers(results: Results) -> Table:
     for key in results.keys("initializer"):
         record = results.records["initializer", key]
         end = record["config"]["epochs"]
+        seconds = min(found["seconds of an epoch"] for found in record["results"]["to the goal"].values())
         for start, row in record["results"]["rows"].items():
-            goal = record["results"]["to the goal"][start]
             shown = [percent(row[str(epoch)]) if str(epoch) in row else "-" for epoch in (0, 1, 5, end)]
-            needed, saved = goal["epochs to the default's end"], goal["seconds saved"]
-            words = ("never", "-") if needed is None else (f"{needed} of {end}", str(saved))
+            needed = epochs_to(row, record["config"]["goal"])
+            words = ("never", "-") if needed is None else (f"{needed} of {end}", f"{(end - needed) * seconds:.1f}")
             rows.append((key, start, *shown, *words))
     head = ("source", "start", "epoch 0", "epoch 1", "epoch 5", "end", "epochs to the default's end", "seconds saved")
     return Table(head, rows)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from benchmarks.claims import beyond, figures, tables
-from benchmarks.claims.judging import Claim, Results, better, larger, mann_whitney, near_chance, percent
+from benchmarks.claims.judging import Claim, Results, better, mann_whitney, percent
 
-__all__ = ["Claim", "Results", "better", "claims", "larger", "mann_whitney", "near_chance", "percent"]
+__all__ = ["Claim", "Results", "better", "claims", "mann_whitney", "percent"]
 
 
 def claims(results: Results) -> list[Claim]:

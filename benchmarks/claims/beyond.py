@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import fmean, stdev
+from typing import Any
 
 from benchmarks import paper
 from benchmarks.claims.judging import CHANCE, NEAR, Claim, Results, after, better
@@ -74,11 +76,21 @@ def novelty(r: Results) -> Iterator[Claim]:
         curve = sorted((row["accuracy"]["mean"], row["overlap"]["mean"]) for row in found["noise"].values())
         for method, row in found["methods"].items():
             if row["accuracy"]["mean"] > CHANCE + 2 * NEAR:
-                at, ours = likeness_at(curve, row["accuracy"]["mean"]), row["overlap"]["mean"]
-                error = row["overlap"]["std"] / row["overlap"]["n"] ** 0.5
-                text = f"{method} is newer than training networks plus noise of the same accuracy"
-                shown = "no noise is as accurate" if at is None else f"overlap {ours:.2f} against {at:.2f}"
-                yield Claim(where, text, None if at is None or abs(ours - at) < 2 * error else ours < at, shown)
+                yield _newer(where, method, row, curve)
+
+
+def _newer(where: str, method: str, row: dict[str, Any], curve: list[tuple[float, float]]) -> Claim:
+    """Compare each network with noise of its own accuracy: means would mix good networks with bad ones."""
+    text = f"{method} is newer than training networks plus noise of the same accuracy, network by network"
+    pairs = zip(row["accuracy"]["values"], row["overlap"]["values"], strict=True)
+    found = [(ours, at) for accuracy, ours in pairs if (at := likeness_at(curve, accuracy)) is not None]
+    if len(found) < row["overlap"]["n"] / 2:
+        return Claim(where, text, None, "no noise is as accurate as most of its networks")
+    apart = [ours - at for ours, at in found]
+    error = stdev(apart) / len(apart) ** 0.5 if len(apart) > 1 else float("inf")
+    ours, at = (fmean(values) for values in zip(*found, strict=True))
+    words = f"overlap {ours:.2f} against {at:.2f}, {len(found)} networks"
+    return Claim(where, text, None if abs(fmean(apart)) <= 2 * error else ours < at, words)
 
 
 def likeness_at(curve: list[tuple[float, float]], accuracy: float) -> float | None:

@@ -7,11 +7,12 @@ it is lower and p < 0.05, and is unclear otherwise.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 CHANCE, NEAR = 0.1, 0.05  # ten classes; what counts as near
+LEARNT, EXPLAINED = 0.5, 0.2  # R² of an autoencoder that has learnt, and below which nothing can be said
 ORDER = {"paper": 0, "small": 1, "smoke": 2}
 
 
@@ -85,14 +86,39 @@ def better(where: str, text: str, high: dict[str, Any] | None, low: dict[str, An
         return Claim(where, text, "")
     p = mann_whitney(high["values"], low["values"])[0]
     holds = None if not p < 0.05 else high["mean"] > low["mean"]
-    return Claim(where, text, holds, f"{percent(high)} against {percent(low)}, p = {p:.1g}")
+    return Claim(where, text, holds, f"{percent(high)} against {percent(low)}, p = {p:.2g}")
 
 
-def near_chance(where: str, text: str, found: dict[str, Any] | None, *, wanted: bool) -> Claim:
-    """Check that a population's mean is, or is not, within 5 points of chance."""
+def near_chance(where: str, text: str, found: dict[str, Any] | None) -> Claim:
+    """Check that a population's mean is at most 5 points above chance."""
     if found is None:
         return Claim(where, text, "")
-    return Claim(where, text, (found["mean"] < CHANCE + NEAR) is wanted, percent(found))
+    return Claim(where, text, found["mean"] < CHANCE + NEAR, percent(found))
+
+
+def above_chance(where: str, text: str, found: dict[str, Any] | None) -> Claim:
+    """Check that a population's mean is above chance by two standard errors; unclear within two of it."""
+    if found is None:
+        return Claim(where, text, "")
+    apart, error = found["mean"] - CHANCE, found["std"] / found["n"] ** 0.5
+    return Claim(where, text, None if abs(apart) <= 2 * error else apart > 0, f"{percent(found)}, n = {found['n']}")
+
+
+def told(claim: Claim, *found: dict[str, Any] | None) -> Claim:
+    """Call a comparison unclear where no population has 20 %: what is near chance cannot be told apart from it."""
+    if claim.holds == "" or any(row is not None and row["mean"] >= CHANCE + 2 * NEAR for row in found):
+        return claim
+    return replace(claim, holds=None, ours=f"{claim.ours}; says nothing, near chance")
+
+
+def without_lwln(r: Results, key: str, claim: Claim) -> Claim:
+    """Call a comparison with the autoencoder without LWLN what it is where that one has learnt nothing."""
+    record = r.records.get(("figure3", f"{key}-train"))
+    learnt = record["results"]["plain"]["noise"]["0.0"]["r2"] if record else None
+    if claim.holds == "" or learnt is None or learnt >= LEARNT:
+        return claim
+    words = f"without LWLN R² is {learnt:.2f} on its training networks, 0.70 in the paper"
+    return replace(claim, holds="not comparable", ours=f"{claim.ours}; {words}")
 
 
 def after(epochs: int) -> str:
@@ -104,8 +130,11 @@ def after(epochs: int) -> str:
     return f"after {epochs} epoch{'s' * (epochs != 1)}"
 
 
-def larger(where: str, text: str, high: float | None, low: float | None, unit: str = "") -> Claim:
-    """Compare two single numbers, of which no spread is known."""
+def explains(where: str, text: str, high: float | None, low: float | None) -> Claim:
+    """Compare two R², of which no spread is known; unclear if neither reaches 0.2."""
     if high is None or low is None:
         return Claim(where, text, "")
-    return Claim(where, text, high > low, f"{high:.3g}{unit} against {low:.3g}{unit}")
+    words = f"R² {high:.2f} against {low:.2f}"
+    if max(high, low) < EXPLAINED:
+        return Claim(where, text, None, f"{words}; says nothing, little is reconstructed")
+    return Claim(where, text, high > low, words)

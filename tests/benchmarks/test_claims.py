@@ -3,7 +3,8 @@
 import pytest
 
 from benchmarks import claims, report, tables
-from benchmarks.claims import Results, larger
+from benchmarks.claims import Claim, Results
+from benchmarks.claims.judging import above_chance, explains, told, without_lwln
 from benchmarks.results import save, summary
 from benchmarks.tables import Table, interval
 
@@ -78,7 +79,28 @@ def test_diverse_zoos_are_compared_by_explained_variance(tmp_path):
     }
     write(tmp_path, "table9", "svhn", {"rows": rows})
     assert list(verdicts(tmp_path, "Table 9, svhn").values()) == [True, True, False, False, True]
-    assert larger("", "", None, 0.5).holds == ""
+    assert explains("", "", None, 0.5).holds == ""
+    assert explains("", "", 0.19, 0.1).holds is None  # little is reconstructed by either
+
+
+@pytest.mark.parametrize(("mean", "holds"), [(0.11, True), (0.09, False), (0.101, None)])
+def test_better_than_chance_by_two_standard_errors(mean, holds):
+    assert above_chance("", "", population(mean)).holds is holds
+    assert above_chance("", "", None).verdict == "not measured"
+
+
+@pytest.mark.parametrize(("high", "holds"), [(0.25, False), (0.15, None)])
+def test_nothing_is_told_of_populations_near_chance(high, holds):
+    claim = told(Claim("", "", holds=False), population(high), population(0.12))
+    assert claim.holds is holds
+    assert told(Claim("", "", ""), None).holds == ""
+
+
+@pytest.mark.parametrize(("r2", "holds"), [(0.7, True), (0.0, "not comparable"), (None, True)])
+def test_a_baseline_that_has_not_learnt_is_not_compared(tmp_path, r2, holds):
+    if r2 is not None:
+        write(tmp_path, "figure3", "mnist-train", {"plain": {"noise": {"0.0": {"r2": r2}}}})
+    assert without_lwln(Results(tmp_path), "mnist", Claim("", "", holds=True)).holds == holds
 
 
 def test_headlines_stand_against_the_best_published_figure_and_a_subset_is_not_compared(tmp_path):

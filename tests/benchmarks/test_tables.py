@@ -8,7 +8,8 @@ import torch
 
 from benchmarks import claims, paper, report
 from benchmarks.__main__ import NAMES
-from benchmarks.claims import Results, better, mann_whitney, near_chance
+from benchmarks.claims import Results, better, mann_whitney
+from benchmarks.claims.judging import near_chance
 from benchmarks.pieces import pieces
 from benchmarks.results import save, summary
 from benchmarks.scales import SCALES
@@ -81,12 +82,12 @@ def test_a_comparison_holds_fails_or_is_unclear(high, low, holds):
 
 def test_what_is_missing_is_not_measured_and_not_failed():
     assert better("", "", population(0.7), None).verdict == "not measured"
-    assert near_chance("", "", None, wanted=True).verdict == "not measured"
+    assert near_chance("", "", None).verdict == "not measured"
 
 
-@pytest.mark.parametrize(("mean", "wanted", "holds"), [(0.12, True, True), (0.3, True, False), (0.3, False, True)])
-def test_near_chance(mean, wanted, holds):
-    assert near_chance("", "", population(mean), wanted=wanted).holds is holds
+@pytest.mark.parametrize(("mean", "holds"), [(0.12, True), (0.3, False)])
+def test_near_chance(mean, holds):
+    assert near_chance("", "", population(mean)).holds is holds
 
 
 def test_larger_scales_count(tmp_path):
