@@ -4,7 +4,7 @@ python -m benchmarks novelty --source mnist --data DATA                 # an emb
 python -m benchmarks novelty --images mnist --scale small --data DATA   # the paper's recipe
 
 Likeness is the largest overlap of wrong answers (intersection over union) with any training network, and the distance
-to the nearest training network, as they are or both aligned to the training networks' mean, whichever is less.
+to the nearest training network: as they are, both aligned to the training networks' mean, or one to the other.
 Yardsticks: the zoo's held-out networks, `noise` of growing size, and averages of more and more neighbours. Needs no
 training.
 
@@ -56,25 +56,34 @@ class Likeness:
 
     def aligned(self, weights: Tensor) -> Tensor:
         """Reorder the neurons of networks (N, D) to match the training networks' mean."""
+        return self._to(weights, self.mean)
+
+    def _to(self, weights: Tensor, reference: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(0)
-        return align(weights, self.layout, generator=generator, rounds=1, reference=self.mean, scale=self.scale)
+        return align(weights, self.layout, generator=generator, rounds=1, reference=reference, scale=self.scale)
 
     def of(self, weights: Tensor) -> dict[str, Any]:
         """Accuracy, overlap and distance of every network (N, D), with their means."""
         wrong = mistakes(weights, self.data, self.activation)
-        return self._found(wrong, overlap(wrong, self.wrong), self._distances(weights, self.aligned(weights)).amin(1))
+        return self._found(wrong, overlap(wrong, self.wrong), self._nearest(weights, self._distances(weights)))
 
     def of_training(self) -> dict[str, Any]:
         """The same of each training network among the others: a zoo's own likeness."""
         others = ~torch.eye(len(self.weights), dtype=torch.bool)
         likeness = [overlap(row[None], self.wrong[keep]) for row, keep in zip(self.wrong, others, strict=True)]
-        distances = self._distances(self.raw, self.weights).masked_fill(~others, torch.inf).amin(1)
-        return self._found(self.wrong, torch.cat(likeness), distances)
+        distances = self._distances(self.raw).masked_fill(~others, torch.inf)
+        return self._found(self.wrong, torch.cat(likeness), self._nearest(self.raw, distances))
 
-    def _distances(self, raw: Tensor, aligned: Tensor) -> Tensor:
-        """Pairwise, the lesser of both: aligning to one mean brings most pairs together and moves some apart."""
-        pairs = ((raw, self.raw), (aligned, self.weights))
+    def _distances(self, weights: Tensor) -> Tensor:
+        """All pairs, as they are or both aligned to the mean: that brings most together and moves some apart."""
+        pairs = ((weights, self.raw), (self.aligned(weights), self.weights))
         return torch.minimum(*(torch.cdist(*pair, compute_mode="donot_use_mm_for_euclid_dist") for pair in pairs))
+
+    def _nearest(self, weights: Tensor, distances: Tensor) -> Tensor:
+        """Distance of each network to its nearest, once it is aligned to that one, too."""
+        least, places = distances.min(1)
+        aligned = [self._to(row[None], self.raw[place])[0] for row, place in zip(weights, places, strict=True)]
+        return torch.minimum(least, (torch.stack(aligned) - self.raw[places]).norm(dim=1))
 
     def _found(self, wrong: Tensor, likeness: Tensor, distances: Tensor) -> dict[str, Any]:
         accuracy = 1 - wrong.float().mean(1)
