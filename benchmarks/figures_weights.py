@@ -36,10 +36,14 @@ def main(argv: list[str]) -> None:
     for variant in ("plain", "lwln", "aligned"):
         hr, held = experiment.representation(variant), experiment.prepared(variant).part("test").weights
         z = hr.encode(held)
-        decoded, mean = hr.decode(z), hr.anchors.weights.mean(0)
-        units = {"weights": None, "layers": layer_std(hr.anchors.weights, hr.layout)}
+        decoded, anchors = hr.decode(z), hr.anchors.weights
+        pairs = {"r2": (decoded, held), "r2, trained on": (hr.decode(hr.anchors.z), anchors)}
+        units = {"weights": None, "layers": layer_std(anchors, hr.layout)}
         results[variant] = found = {
-            "r2": {name: round(r2(decoded, held, unit, mean).item(), 5) for name, unit in units.items()},
+            **{
+                part: {name: round(r2(*pair, unit, anchors.mean(0)).item(), 5) for name, unit in units.items()}
+                for part, pair in pairs.items()
+            },
             "layers": layers(hr, held, decoded),
             "accuracy": {"real": summary(task.test(held)), "decoded": summary(task.test(decoded))},
             "latents": {**latents(hr.anchors.z), **histograms(hr.anchors.z, z, hr.anchors.score)},

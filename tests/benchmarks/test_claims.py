@@ -99,7 +99,7 @@ def test_nothing_is_told_of_populations_near_chance(high, holds):
 @pytest.mark.parametrize(("r2", "holds"), [(0.7, True), (0.0, "not comparable"), (None, True)])
 def test_a_baseline_that_has_not_learnt_is_not_compared(tmp_path, r2, holds):
     if r2 is not None:
-        write(tmp_path, "figure3", "mnist-train", {"plain": {"noise": {"0.0": {"r2": r2}}}})
+        write(tmp_path, "figures-weights", "mnist", {"plain": {"r2, trained on": {"weights": r2, "layers": -0.1}}})
     assert without_lwln(Results(tmp_path), "mnist", Claim("", "", holds=True)).holds == holds
 
 
