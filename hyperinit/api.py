@@ -64,8 +64,8 @@ def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but t
         exclude: patterns of those to leave as they are, such as "head.*".
         skip_frozen: leave parameters with `requires_grad=False` as they are.
         min_share: least share of the weights that must be decoded, of those not left out, 0 to 1.
-        calibrate: batches to estimate BatchNorm statistics on, see `calibrate_`, equal ones on all processes. New norms
-            behind layers that are decoded whole begin as the identity, so that training keeps what those compute.
+        calibrate: batches to estimate BatchNorm statistics on, see `calibrate_`, equal ones on all processes. Norms
+            behind layers decoded whole, from a source without any, begin as the identity: training keeps what they do.
         select: labelled batches (inputs (B, ...), class indices (B,), ...), such as a DataLoader of some hundred
             training images. `oversample` networks are drawn, each is written (and calibrated), and the one most
             accurate on these batches stays, the first of equals. The loaders are read once and kept in memory.

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from hyperinit.errors import ArgumentError
 from hyperinit.evaluating import Loader, check_loader, device_of, evaluating, inputs_of, read
 from hyperinit.planning import Plan
+from hyperinit.specs import NORM
 from hyperinit.views import wrapped
 
 
@@ -70,7 +71,7 @@ class Kept:
 
     @classmethod
     def of(cls, plan: Plan) -> Kept:
-        """Read a plan.
+        """Read a plan; of a source that has norms of its own nothing is kept, for its layers compute with them.
 
         >>> from hyperinit.layout import Layout
         >>> from hyperinit.fitting import make_plan
@@ -80,6 +81,8 @@ class Kept:
         >>> sorted(kept.layers), sorted(kept.norms)
         (['0', '3'], ['1'])
         """
+        if any(layer.kind == NORM for layer in plan.layout.layers):
+            return cls()
         shapes = {tensor.name: tensor.shape for layer in plan.layout.layers for tensor in layer.tensors}
         layers = {
             row.name.removesuffix(".weight")

@@ -6,8 +6,10 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 
 import hyperinit
-from hyperinit.calibrating import Backup, calibrate_, restoring
+from hyperinit.calibrating import Backup, Kept, calibrate_, restoring
 from hyperinit.errors import ArgumentError
+from hyperinit.fitting import make_plan
+from hyperinit.layout import Layout
 from hyperinit.nets import cnn
 
 
@@ -242,6 +244,15 @@ def test_what_else_gets_statistics_only(images):
         assert all(norm.num_batches_tracked == 1 for norm in norms)
         touched = [norm for norm in norms if norm.affine and not norm.weight.eq(1).all()]
         assert touched == ([tied[1]] if net is tied else [])
+
+
+def test_of_a_source_with_norms_nothing_is_kept():
+    """Its layers compute with them: a norm without a counterpart must go on normalising."""
+    source = Layout.of(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2), nn.ReLU(), nn.Linear(2, 2)))
+    wide = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2))
+    assert Kept.of(make_plan(wide, source)) == Kept()
+    plain = Layout.of(nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 2)))
+    assert Kept.of(make_plan(wide, plain)).norms == {"1"}
 
 
 def test_members_of_an_ensemble_keep_what_they_compute(images):
