@@ -48,12 +48,6 @@ def main(argv: list[str]) -> None:
         shown = {epoch: f"{rows[row][str(epoch)]['mean']:.2%}" for epoch in (0, 1, recipe.epochs)}
         print(arguments.source, row, shown, flush=True)
     goal = rows["PyTorch's default"][str(recipe.epochs)]["mean"]
-    seconds = min(found["seconds of an epoch"] for found in results.values())
-    for row, found in results.items():
-        needed = epochs_to(rows[row], goal)
-        saved = None if needed is None else recipe.epochs - needed
-        found |= {"epochs to the default's end": needed, "epochs saved": saved}
-        found["seconds saved"] = None if saved is None else round(saved * seconds, 2)
     source = Path(arguments.source).stem
     config = {"table": "initializer", "key": source, "scale": arguments.scale.name, "seeds": seeds}
     config |= {"epochs": recipe.epochs, "recipe": recipe.to_json(), "goal": goal}

@@ -31,8 +31,8 @@ is 10) or neither autoencoder an R² of 0.2. "Better than chance" is a mean two 
 one below 15 %. What rests on an autoencoder without LWLN that has learnt nothing here (R² below 0.5 on its training
 networks) is *not comparable*. "Agree" means that the means differ by less than twice the root of the sum of both
 variances, which is lenient where populations spread. Nothing corrects for the number of claims: at p < 0.05 some of
-them hold or fail by luck. Populations at epoch 0 are 50 draws, those that train 5 networks; draws share anchors (33
-snapshots of 21 networks carry the 50 of `kde30`), so that p of 1e-10 says no more than p of 1e-3.
+them hold or fail by luck. Populations at epoch 0 are 50 draws, those that train 5 networks; draws share anchors, so
+that the least p say less than they seem to.
 
 Names: `kde30` is the paper's S_KDE30 as the released code draws it, `kde30-marginal` as its text says; `local` and
 `aligned` (every network's neurons reordered to match the others) are this library's; `NAME-paper` is the paper's
@@ -151,7 +151,7 @@ def in_short(found: list[Claim]) -> str:
     total = sum(parts.values(), Counter())
     lines = [
         f"{total['holds']} claims hold, {total['**fails**']} fail, {total['unclear']} are unclear, "
-        f"{total['not measured']} are not measured."
+        f"{total['not measured']} are not measured, {total['not comparable']} not comparable."
     ]
     lines += [f"Everything measured holds of: {', '.join(whole)}."] if whole else []
     lines += [f"Something fails of: {', '.join(broken)}."] if broken else []

@@ -16,7 +16,7 @@ from benchmarks.claims.judging import (
     percent,
     told,
     without_lwln,
-)  # fmt: skip
+)
 
 
 def in_dataset(r: Results) -> Iterator[Claim]:
