@@ -26,16 +26,16 @@ from benchmarks.scales import Scale
 from hyperinit.layout import Layout
 from hyperinit.nets import cnn
 from hyperinit.representation import HyperRepresentation
-from hyperinit_training.align import align
-from hyperinit_training.by_recipe import zoo_of
-from hyperinit_training.export import assemble
-from hyperinit_training.images import Images, load_images
-from hyperinit_training.losses import layer_std
-from hyperinit_training.recipe import Recipe
-from hyperinit_training.runs import write_json
+from hyperinit_training.images.dataset import Images, load_images
+from hyperinit_training.machine.run_files import write_json
+from hyperinit_training.recipes.load import Recipe
+from hyperinit_training.sources.assemble import assemble
+from hyperinit_training.sources.from_recipe import zoo_of
+from hyperinit_training.symmetry.align import align
 from hyperinit_training.train_autoencoder import prepare, train_autoencoder
-from hyperinit_training.train_zoo import initial_weights
-from hyperinit_training.zoo import Zoo
+from hyperinit_training.train_zoo.schedules import initial_weights
+from hyperinit_training.zoo.statistics import layer_std
+from hyperinit_training.zoo.zoo import Zoo
 
 ZOOS = Path(__file__).parent.parent / "training" / "zoos"
 BANDWIDTH = 0.002  # the released code's; the paper states none

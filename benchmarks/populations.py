@@ -15,11 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.results import summary
-from hyperinit_training import compiled_cnn
-from hyperinit_training.images import Images
-from hyperinit_training.train_zoo import ImageSet, Labels, accuracy, schedule
-from hyperinit_training.zoo_recipe import ZooRecipe
+from benchmarks.record import summary
+from hyperinit_training.images.dataset import Images
+from hyperinit_training.recipes.zoo import ZooRecipe
+from hyperinit_training.train_zoo import compiled_cnn
+from hyperinit_training.train_zoo.blocks import ImageSet, Labels
+from hyperinit_training.train_zoo.compiled_blocks import accuracy
+from hyperinit_training.train_zoo.schedules import schedule
 
 Rows = dict[str, dict[str, Any]]  # epoch -> summary of the population's test accuracies
 CURVE = (*range(1, 11), *range(15, 51, 5))  # epochs at which figures show a population

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import results
-from hyperinit_training.recipe import AutoencoderRecipe, Recipe, load_recipe, table8
-from hyperinit_training.zoo_recipe import scaled
+from benchmarks import record
+from hyperinit_training.recipes.autoencoder import AutoencoderRecipe, table8
+from hyperinit_training.recipes.load import Recipe, load_recipe
+from hyperinit_training.recipes.zoo import scaled
 
 ZOO_EPOCHS = 25  # the last snapshot of the paper's zoos; what they train on after it enters no autoencoder
 EARLY = 5  # epoch of a snapshot that no autoencoder sees: where the paths of Figure 3 begin
@@ -95,7 +96,7 @@ SCALES = {
 
 def parser(name: str, about: str | None, *, default: str = "small") -> argparse.ArgumentParser:
     """Return a parser with the options that all tables have."""
-    made = results.parser(name, about)
+    made = record.parser(name, about)
     made.add_argument("--scale", choices=SCALES, default=default)
     made.add_argument("--data", type=Path, help="folder with NAME.npz or the official files of each data set")
     made.add_argument("--experiments", type=Path, default=Path("runs/experiments"), help="folder of zoos and so on")

@@ -9,7 +9,7 @@ Source: Schürholt et al. 2022, arXiv:2209.14733, "Hyper-Representations as Gene
 
 from hyperinit import nets
 from hyperinit.api import calibrate_, ensemble, init_, load, methods, plan, sources
-from hyperinit.ensemble import Ensemble
+from hyperinit.ensembles.ensemble import Ensemble
 from hyperinit.errors import HyperinitError
 from hyperinit.fitting import Plan
 from hyperinit.representation import HyperRepresentation

@@ -10,13 +10,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hyperinit import hub, selecting
-from hyperinit.calibrating import Kept, calibrate_
-from hyperinit.ensemble import Ensemble
+from hyperinit.batches import selection
+from hyperinit.batches.calibration import Kept, calibrate_
+from hyperinit.batches.loaders import Loader
+from hyperinit.ensembles.ensemble import Ensemble
 from hyperinit.errors import ArgumentError
-from hyperinit.evaluating import Loader
-from hyperinit.fitting import Plan, apply_, check_strength, make_plan
-from hyperinit.planning import AS_DECODED, Choice, Patterns
+from hyperinit.fitting import Plan, apply_, make_plan
+from hyperinit.fitting.apply import check_strength
+from hyperinit.fitting.plan import AS_DECODED, Choice, Patterns
+from hyperinit.hub import sources as hub_sources
 from hyperinit.representation import HyperRepresentation
 
 __all__ = ["calibrate_", "ensemble", "init_", "load", "methods", "plan", "sources"]
@@ -91,7 +93,7 @@ def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but t
     _check_module(model)
     check_strength(strength)
     _check_generator(generator)
-    count = selecting.candidates(calibrate, select, oversample)
+    count = selection.candidates(calibrate, select, oversample)
     representation = load(source)
     choice: Choice = {
         "fit": fit, "fill": fill, "include": include, "exclude": exclude, "skip_frozen": skip_frozen,
@@ -103,7 +105,7 @@ def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but t
     write = partial(apply_, model, steps, strength=strength, generator=generator, layer_stats=stats)
     if calibrate is None and select is None:
         return write(weights[0])
-    best = partial(selecting.write_best_, calibrate=calibrate, select=select, generator=generator)
+    best = partial(selection.write_best_, calibrate=calibrate, select=select, generator=generator)
     return best(model, write, weights, kept=Kept.of(steps))
 
 
@@ -164,7 +166,7 @@ def ensemble(  # noqa: PLR0913 - see init_
         raise ArgumentError("include and exclude need model=: without it members are the source's network, all decoded")
     check_strength(strength)
     _check_generator(generator)
-    count = n * selecting.candidates(calibrate, select, oversample)
+    count = n * selection.candidates(calibrate, select, oversample)
     representation = load(source)
     weights = representation.sample(count, method=method, generator=generator)
     choice: Choice = {
@@ -175,7 +177,7 @@ def ensemble(  # noqa: PLR0913 - see init_
     def member(row: Tensor) -> tuple[nn.Module, Kept]:
         if model is None and strength == 1 and choice == AS_DECODED:
             return representation.build_model(row), Kept()
-        with _unmoved(generator):
+        with unmoved(generator):
             module = representation.build_model(row) if model is None else model()
         _check_module(module)
         steps = make_plan(module, representation.layout, **choice)
@@ -183,7 +185,7 @@ def ensemble(  # noqa: PLR0913 - see init_
         return apply_(module, steps, row, strength=strength, generator=generator, layer_stats=stats), Kept.of(steps)
 
     members = map(member, weights)
-    chosen = selecting.choose(members, n, calibrate=calibrate, select=select, generator=generator)
+    chosen = selection.choose(members, n, calibrate=calibrate, select=select, generator=generator)
     return Ensemble(chosen, combine=combine)
 
 
@@ -247,7 +249,7 @@ def load(source: Source = DEFAULT_SOURCE, *, offline: bool | None = None) -> Hyp
         return source
     if not isinstance(source, str | Path):
         raise ArgumentError(f"source must be a name, a path or a HyperRepresentation, got {source!r}")
-    path = hub.find(source, offline=offline).resolve()
+    path = hub_sources.find(source, offline=offline).resolve()
     stat = path.stat()
     return _load(path, stat.st_mtime_ns, stat.st_size)
 
@@ -261,7 +263,7 @@ def sources() -> dict[str, str]:
     >>> "digits" in sources()
     True
     """
-    return hub.available()
+    return hub_sources.available()
 
 
 def methods(source: Source = DEFAULT_SOURCE) -> dict[str, str]:
@@ -286,12 +288,12 @@ def _check_generator(generator: object) -> None:
 @lru_cache(maxsize=8)
 def _load(path: Path, modified: int, size: int) -> HyperRepresentation:
     """Read a file once for as long as neither its time nor its size changes."""
-    hub.verify(path)
+    hub_sources.verify(path)
     return HyperRepresentation.read(path)
 
 
 @contextmanager
-def _unmoved(generator: torch.Generator | None) -> Iterator[None]:
+def unmoved(generator: torch.Generator | None) -> Iterator[None]:
     """Keep the global generator where it is while a member is made, if a generator was given."""
     if generator is None:
         yield

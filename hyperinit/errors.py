@@ -3,6 +3,13 @@
 Each class is also the built-in error that a caller would expect, so `except ValueError` keeps working.
 """
 
+from __future__ import annotations
+
+import re
+
+LONGEST = 1000  # characters of what a refusal quotes
+UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")  # or worse in a terminal
+
 
 class HyperinitError(Exception):
     """Base class: `except HyperinitError` catches anything this library raises itself."""
@@ -46,3 +53,13 @@ class DownloadError(HyperinitError, OSError):
 
 class MissingExtraError(HyperinitError, ImportError):
     """A command needs packages that `pip install hyperinit[train]` brings."""
+
+
+def shown(value: object) -> str:
+    """Return a value as text for a message, cut to 80 characters.
+
+    >>> shown("a" * 100)[-5:]
+    'aa...'
+    """
+    text = ascii(value) if not isinstance(value, int) or abs(value) < 10**80 else "a number of over 80 digits"
+    return text if len(text) <= 80 else f"{text[:77]}..."

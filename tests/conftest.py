@@ -10,15 +10,18 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from hyperinit import attempts, checking, hub, nets
-from hyperinit.artifact import Header
+from hyperinit import nets
 from hyperinit.autoencoder import Autoencoder, AutoencoderConfig
-from hyperinit.card import FIGURES, ROWS, Card
+from hyperinit.files import headers as files_headers
+from hyperinit.hub import http, publish, sources
 from hyperinit.layout import Layout
 from hyperinit.representation import HyperRepresentation
+from hyperinit.representation.artifact import Header
+from hyperinit.representation.card import FIGURES, ROWS, Card
 from hyperinit.samplers import METHODS, Anchors, SamplerOptions
 from hyperinit.samplers.gan import LatentGAN
 
+collect_ignore_glob = ["support/*"]  # programs and helpers of the tests, which hold none
 ANCHORS = 20
 CONFIG = AutoencoderConfig(width=16, heads=2, feedforward=32, depth=1, latent=8)
 
@@ -109,7 +112,7 @@ def forge(artifact):
             )
         edit(header, tensors)
         header.pop("digest", None)
-        text = json.dumps(header | {"digest": checking.digest(header, tensors)})
+        text = json.dumps(header | {"digest": files_headers.digest(header, tensors)})
         save_file(tensors, artifact, {"hyperinit": text})
         return artifact
 
@@ -121,9 +124,9 @@ def embedded(tiny, tmp_path, monkeypatch):
     """An installation whose only source is `tiny`; gives its folder."""
     folder = tmp_path / "pretrained"
     folder.mkdir()
-    monkeypatch.setattr(hub, "FOLDER", folder)
+    monkeypatch.setattr(sources, "FOLDER", folder)
     tiny.save(folder / "tiny.safetensors")
-    hub.register_embedded(folder / "tiny.safetensors", "tiny", "an untrained source for tests")
+    publish.register_embedded(folder / "tiny.safetensors", "tiny", "an untrained source for tests")
     return folder
 
 
@@ -221,7 +224,7 @@ def server(monkeypatch):
         "no_proxy",
     ):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(attempts, "WAITS", (0.0, 0.0))
+    monkeypatch.setattr(http, "WAITS", (0.0, 0.0))
     with Server() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()

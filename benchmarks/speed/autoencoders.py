@@ -13,11 +13,11 @@ from benchmarks.speed.timing import Case, Effort, interleaved, spread
 from benchmarks.speed.zoos import flops_on
 from hyperinit.layout import Layout
 from hyperinit.nets import cnn
-from hyperinit_training.augment import PermutationAugmentation, erase_
-from hyperinit_training.devices import described
-from hyperinit_training.recipe import AutoencoderRecipe, table8
-from hyperinit_training.training import Training
-from hyperinit_training.zoo import Snapshot, Zoo
+from hyperinit_training.machine.devices import described
+from hyperinit_training.recipes.autoencoder import AutoencoderRecipe, table8
+from hyperinit_training.train_autoencoder.augment import PermutationAugmentation, erase_
+from hyperinit_training.train_autoencoder.state import Training
+from hyperinit_training.zoo.zoo import Snapshot, Zoo
 
 SNAPSHOTS = 256
 PERMUTATIONS = 5000  # of both; the list of the peer takes 0.4 GB

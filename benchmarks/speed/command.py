@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.results import FOLDER, stamp
+from benchmarks.record import FOLDER, stamp
 from benchmarks.speed import autoencoders, report, runtime, samplers, scale, zoos
 from benchmarks.speed.timing import Case, Effort
 

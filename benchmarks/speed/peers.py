@@ -17,10 +17,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hyperinit.autoencoder import Autoencoder
 from hyperinit.layout import Layout
-from hyperinit_training.augment import PermutationAugmentation
-from hyperinit_training.losses import ProjectionHead, ReconstructionLoss, layer_mean, layer_std
-from hyperinit_training.recipe import AutoencoderRecipe
-from hyperinit_training.zoo import Zoo
+from hyperinit_training.recipes.autoencoder import AutoencoderRecipe
+from hyperinit_training.train_autoencoder.augment import PermutationAugmentation
+from hyperinit_training.train_autoencoder.losses import ProjectionHead, ReconstructionLoss
+from hyperinit_training.zoo.statistics import layer_mean, layer_std
+from hyperinit_training.zoo.zoo import Zoo
 
 TRIES = 10
 LOW, HIGH = 0.02, 0.33  # length of an erased block, as shares of the vector

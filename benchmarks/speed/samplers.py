@@ -12,7 +12,7 @@ import torch
 
 import hyperinit
 from benchmarks.speed.timing import Case, Effort, interleaved, spread
-from hyperinit.samplers import fitted, maps
+from hyperinit.samplers import fitted, neigh_maps
 
 SOURCE, METHOD = "svhn", "neigh30"
 FRESH = f"""
@@ -37,7 +37,7 @@ def umap(effort: Effort) -> list[Case]:
     anchors, options = representation.anchors, representation.header.samplers
 
     def refitted() -> torch.Tensor:
-        with mock.patch.object(maps, "fitted", lambda z, settings: UMAP(**settings).fit(z)):  # not one from disk
+        with mock.patch.object(neigh_maps, "fitted", lambda z, settings: UMAP(**settings).fit(z)):  # not one from disk
             return representation.decode(fitted(METHOD, anchors, options).sample(1, None))
 
     times = interleaved({"ours": lambda: representation.sample(1, method=METHOD), "refitted": refitted}, effort.runs)

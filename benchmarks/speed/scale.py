@@ -15,8 +15,8 @@ from benchmarks.speed import machine
 from benchmarks.speed.timing import Case, Effort, interleaved, spread
 from hyperinit.layout import Layout
 from hyperinit.nets import cnn
-from hyperinit_training import compiled_cnn
-from hyperinit_training.compiled_cnn import Schedule
+from hyperinit_training.train_zoo import compiled_cnn
+from hyperinit_training.train_zoo.schedules import Schedule
 
 SOURCE = "svhn"
 STEPS, BATCH = 10, 10  # of each model of the zoo

@@ -18,14 +18,13 @@ from benchmarks.speed import machine
 from benchmarks.speed.timing import Case, Effort, interleaved, spread
 from hyperinit.layout import Layout
 from hyperinit.nets import cnn
-from hyperinit_training import compiled_cnn, torch_zoo
-from hyperinit_training.compiled_cnn import Schedule
-from hyperinit_training.devices import described
-from hyperinit_training.recipe import load_recipe
-from hyperinit_training.schedules import initial_weights, schedule
-from hyperinit_training.torch_blocks import AT_ONCE
-from hyperinit_training.torch_zoo import Network
-from hyperinit_training.zoo_recipe import ZooRecipe
+from hyperinit_training.machine.devices import described
+from hyperinit_training.recipes.load import load_recipe
+from hyperinit_training.recipes.zoo import ZooRecipe
+from hyperinit_training.train_zoo import compiled_cnn, stacked
+from hyperinit_training.train_zoo.schedules import Schedule, initial_weights, schedule
+from hyperinit_training.train_zoo.stacked import Network
+from hyperinit_training.train_zoo.stacked_blocks import AT_ONCE
 
 TRAINING = 3 * 2 * (8 * 25 * 576 + 6 * 8 * 25 * 64 + 4 * 6 * 4 * 9 + 20 * 36 + 10 * 20)  # operations an image
 IMAGES = {"mnist-paper": 2_000, "mnist-tuned": 6_400}  # of an excerpt; an epoch of the recipe has 50,000
@@ -73,7 +72,7 @@ def on_device(name: str, effort: Effort, device: torch.device) -> Case:
     network, own = Network(lambda: cnn(activation=recipe.activation)), replace(recipe, epochs=1, snapshots=())
     weights = torch.stack([initial_weights("default", network.layout, draws) for _ in range(models)])
     plans = [schedule(own, count, draws) for _ in range(models)]
-    times = interleaved({"ours": lambda: torch_zoo.train(network, weights, data, plans)}, effort.runs)
+    times = interleaved({"ours": lambda: stacked.train(network, weights, data, plans)}, effort.runs)
     speed = flops_on(device, torch.float32, effort.size(8192, 256))
     reckoned = f"{TRAINING / 1e6:.2f} MFLOP an image at {speed / 1e12:.2f} TFLOP/s (float32) of {described(device)}"
     case = f"{name}: model-epochs per second on {device.type}, batch {recipe.batch}, {models} side by side"

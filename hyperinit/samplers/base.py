@@ -12,8 +12,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from hyperinit.checking import shown
-from hyperinit.errors import ArgumentError
+from hyperinit.errors import ArgumentError, shown
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hyperinit.errors import ArgumentError
-from hyperinit.samplers import maps
+from hyperinit.samplers import neigh_maps
 from hyperinit.samplers.base import Anchors, SamplerOptions
 
 NEIGHBOURS = 15
@@ -61,7 +61,7 @@ class Neighbourhood:
             neighbours = min(NEIGHBOURS, len(anchors) - 1)
             options = {"n_neighbors": neighbours, "min_dist": DISTANCE, "n_components": DIMENSIONS}
             options |= {"random_state": SEED, "n_jobs": 1}
-            self.map = maps.fitted(anchors.z.float().numpy().copy(), options)
+            self.map = neigh_maps.fitted(anchors.z.float().numpy().copy(), options)
         try:
             self.hull = Delaunay(self.map.embedding_)
         except QhullError as error:

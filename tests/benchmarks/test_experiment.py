@@ -8,7 +8,7 @@ from benchmarks.scales import EARLY, SCALES
 
 @pytest.mark.parametrize("name", ["mnist", "svhn", "cifar10", "stl10"])
 def test_zoos_of_the_small_scale_are_kept_and_not_trained_again(name, tmp_path, monkeypatch):
-    monkeypatch.setattr("hyperinit_training.train_zoo.train_zoo", None)
+    monkeypatch.setattr("hyperinit_training.train_zoo.train.train_zoo", None)
     experiment = Experiment(name, SCALES["small"], tmp_path, None)
     assert {s.epoch for s in experiment.whole_zoo.snapshots} == {EARLY, 21, 22, 23, 24, 25}
     assert {s.epoch for s in experiment.zoo.snapshots} == {21, 22, 23, 24, 25}

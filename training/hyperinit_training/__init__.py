@@ -11,7 +11,7 @@ __all__ = ["make", "train"]
 def __getattr__(name: str) -> Any:
     """Load the functions on their first use: most commands need neither."""
     if name in __all__:
-        from hyperinit_training import own_zoo
+        from hyperinit_training.sources import from_checkpoints
 
-        return getattr(own_zoo, name)
+        return getattr(from_checkpoints, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

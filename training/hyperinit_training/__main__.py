@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 
-from hyperinit import cli
-from hyperinit_training import processes
+from hyperinit.cli import program
+from hyperinit_training.machine import processes
 
 COMMANDS = ("zoo", "train", "pretrain")
 
@@ -25,9 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"hyperinit: several processes share the work of {', '.join(COMMANDS)}, got {given}\n")
             return 2
         if processes.is_first():
-            return cli.main(arguments)
+            return program.main(arguments)
         with redirect_stdout(io.StringIO()):
-            return cli.main(arguments)
+            return program.main(arguments)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""The report: claims, tables and figures made from result files."""

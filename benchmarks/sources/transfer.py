@@ -1,0 +1,91 @@
+"""A source as the start of training on another data set, on the zoo's own network and on one twice as wide.
+
+python -m benchmarks transfer --source mnist --images svhn --data SVHN.npz
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import hyperinit
+from benchmarks.record import parser, save, summary
+from hyperinit_training.images.dataset import load_images
+from hyperinit_training.measure.finetune import accuracy, epochs_of
+
+EPOCHS, RATE, BATCH = 10, 3e-3, 64
+REPORTED = (0, 1, 2, 5, 10)
+
+
+def scaled_cnn(channels: int, width: float) -> nn.Sequential:
+    """Return the zoo's network with `width` times as many neurons in every hidden layer."""
+    a, b, c, d = (round(width * neurons) for neurons in (8, 6, 4, 20))
+    return nn.Sequential(
+        nn.Conv2d(channels, a, 5), nn.MaxPool2d(2), nn.Tanh(),
+        nn.Conv2d(a, b, 5), nn.MaxPool2d(2), nn.Tanh(),
+        nn.Conv2d(b, c, 2), nn.Tanh(), nn.Flatten(),
+        nn.Linear(9 * c, d), nn.Tanh(),
+        nn.Linear(d, 10),
+    )  # fmt: skip
+
+
+def main(argv: list[str]) -> None:
+    """Measure and write `benchmarks/results/transfer-SOURCE-IMAGES.json`."""
+    made = parser("transfer", __doc__)
+    made.add_argument("--source", default="mnist")
+    made.add_argument("--images", default="svhn")
+    made.add_argument("--data", type=Path, help="folder or .npz file of the images; digits need none")
+    made.add_argument("--seeds", type=int, default=3)
+    made.add_argument("--strengths", type=float, nargs="+", default=[0.5, 1.0])
+    made.add_argument("--on", choices=("test", "val"), default="test", help="val for choosing, test for reporting")
+    arguments = made.parse_args(argv)
+    began = time.monotonic()
+    images = load_images(arguments.images, arguments.data)
+    train, held = (tuple(map(torch.from_numpy, images.normalised(part))) for part in ("train", arguments.on))
+    if arguments.on == "test":  # nothing is chosen here, so the validation images join the training images
+        more = tuple(map(torch.from_numpy, images.normalised("val")))
+        train = (torch.cat([train[0], more[0]]), torch.cat([train[1], more[1]]))
+    channels = int(train[0].shape[1])
+    nets: dict[str, Callable[[], nn.Module]] = {
+        "zoo's network": lambda: hyperinit.nets.cnn(channels),
+        "twice as wide": lambda: scaled_cnn(channels, 2),
+    }
+    results: dict[str, Any] = {}
+    for name, make in nets.items():
+        for strength in (0.0, *arguments.strengths):
+            runs = [_run(make, arguments.source, strength, seed, train, held) for seed in range(arguments.seeds)]
+            start = f"strength {strength}" if strength else "default"
+            results.setdefault(name, {})[start] = {
+                f"epoch {epoch}": summary([run[epoch] for run in runs]) for epoch in REPORTED
+            }
+            print(name, start, {k: f"{v['mean']:.2%}" for k, v in results[name][start].items()}, flush=True)
+    config = {"source": arguments.source, "images": arguments.images, "train": len(train[0]), "on": arguments.on}
+    config |= {"held out": len(held[0]), "epochs": EPOCHS, "rate": RATE, "batch": BATCH, "seeds": arguments.seeds}
+    if arguments.on == "test":
+        command = f"python -m benchmarks transfer --source {arguments.source} --images {arguments.images} --data DATA"
+        print(
+            save(f"transfer-{arguments.source}-{arguments.images}", command, config, results, began, arguments.out).name
+        )
+
+
+def _run(  # noqa: PLR0913
+    make: Callable[[], nn.Module], source: str, strength: float, seed: int, train: tuple[Tensor, ...],
+    held: tuple[Tensor, ...],
+) -> dict[int, float]:  # fmt: skip
+    """Held-out accuracy by epoch; one seed means the same default draw and data order for every strength."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = make()
+    if strength:
+        hyperinit.init_(model, source, strength=strength, generator=torch.Generator().manual_seed(seed))
+    found = {0: accuracy(model, held[0], held[1])}
+    order = torch.Generator().manual_seed(seed)
+    for epoch in epochs_of(model, train[0], train[1], epochs=EPOCHS, rate=RATE, batch=BATCH, generator=order):
+        if epoch in REPORTED:
+            found[epoch] = accuracy(model, held[0], held[1])
+    return found

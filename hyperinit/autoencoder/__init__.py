@@ -1,0 +1,7 @@
+"""The autoencoders: weight vectors to latents and back."""
+
+from hyperinit.autoencoder.compact import Decoder, Encoder
+from hyperinit.autoencoder.config import MOST_DEPTH, TABLE8, AutoencoderConfig
+from hyperinit.autoencoder.model import Autoencoder
+
+__all__ = ["MOST_DEPTH", "TABLE8", "Autoencoder", "AutoencoderConfig", "Decoder", "Encoder"]

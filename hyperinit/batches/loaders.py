@@ -1,0 +1,143 @@
+"""Running a user's module on a user's batches: what a loader may yield, evaluation mode, accuracy.
+
+Letters used for tensor shapes: B inputs in a batch, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hyperinit.errors import ArgumentError
+from hyperinit.modules.state import device_of, evaluating
+
+Loader = Iterable[Any]
+
+
+def check_loader(name: str, loader: object) -> None:
+    """Refuse what cannot yield batches; a tensor would yield single inputs.
+
+    Raises:
+        ArgumentError: saying what was got.
+    """
+    if isinstance(loader, Tensor) or not isinstance(loader, Iterable):
+        raise ArgumentError(
+            f"{name} must be an iterable of batches, such as a DataLoader or a list, got {type(loader).__name__}"
+        )
+
+
+def read(loader: Loader) -> Iterator[Any]:
+    """Yield the batches of a loader.
+
+    Raises:
+        ArgumentError: if there are none.
+
+    >>> list(read(iter([1, 2])))
+    [1, 2]
+    """
+    empty = True
+    for batch in loader:
+        empty = False
+        yield batch
+    if empty:
+        raise ArgumentError("a loader must yield at least one batch, got none; a used generator yields nothing more")
+
+
+def inputs_of(batch: object) -> Tensor:
+    """Return the inputs of a batch: the batch itself, or the first item of a tuple or list.
+
+    Raises:
+        ArgumentError: if that is no tensor.
+
+    >>> inputs_of((torch.zeros(3, 2), torch.zeros(3))).shape
+    torch.Size([3, 2])
+    """
+    first = batch[0] if isinstance(batch, tuple | list) and batch else batch
+    if not isinstance(first, Tensor):
+        raise ArgumentError(f"a batch must be a tensor, or a tuple or list that begins with one, got {_shown(batch)}")
+    return first
+
+
+def labelled(batch: object) -> tuple[Tensor, Tensor]:
+    """Return inputs (B, ...) and labels (B,) of a batch: the first two items of a tuple or list.
+
+    Raises:
+        ArgumentError: if they are no tensors.
+
+    >>> labelled([torch.zeros(3, 2), torch.zeros(3), "names"])[1].shape
+    torch.Size([3])
+    """
+    if isinstance(batch, tuple | list) and len(batch) > 1 and all(isinstance(item, Tensor) for item in batch[:2]):
+        return batch[0], batch[1]
+    raise ArgumentError(
+        f"a labelled batch must be a tuple or list that begins with inputs and labels, got {_shown(batch)}"
+    )
+
+
+def count_right(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Count right answers.
+
+    Args:
+        outputs: logits, (..., B, C) with at least two classes; a row with NaN is no answer.
+        labels: class indices from 0 to C - 1, integers (B,), on the same device.
+
+    Returns:
+        Numbers of right answers, int64 (...).
+
+    Raises:
+        ArgumentError: if these are no logits and class indices, or not of one length.
+
+    >>> count_right(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
+    tensor(1)
+    """
+    if not isinstance(outputs, Tensor) or outputs.ndim < 2 or outputs.shape[-1] < 2:
+        raise ArgumentError(
+            f"the module must return logits (B, C) of at least two classes, got {_shown(outputs)}; "
+            f"accuracy has no meaning for a regression"
+        )
+    if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ArgumentError(f"labels must be class indices, integers (B,), got {_shown(labels)}")
+    if outputs.shape[-2] != len(labels):
+        raise ArgumentError(
+            f"logits (B, C) and labels (B,) must be of one length, got {_shown(outputs)} and {_shown(labels)}"
+        )
+    classes = outputs.shape[-1]
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise ArgumentError(f"labels must be in 0..{classes - 1}, got {int(labels.min())}..{int(labels.max())}")
+    return ((outputs.argmax(-1) == labels) & ~outputs.isnan().any(-1)).sum(-1)
+
+
+@torch.no_grad()
+def accuracy(module: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """Return the share of right answers, 0 to 1, in evaluation mode; every part's mode is left as it was.
+
+    Args:
+        module: returns logits (B, C).
+        batches: inputs (B, ...) and class indices (B,); they are moved to the module's device.
+
+    Raises:
+        ArgumentError: if there are no inputs, or as `count_right`.
+
+    >>> accuracy(nn.Identity(), [(torch.eye(3), torch.tensor([0, 1, 1])), (torch.eye(3)[:1], torch.tensor([0]))])
+    0.75
+    """
+    device = device_of(module)
+    right = total = 0
+    with evaluating(module):
+        for inputs, labels in batches:
+            right += int(count_right(module(inputs.to(device)), labels.to(device)))
+            total += len(labels)
+    if not total:
+        raise ArgumentError("accuracy needs at least one labelled input, got none")
+    return right / total
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"{value.dtype} {tuple(value.shape)}".removeprefix("torch.")
+    if isinstance(value, tuple | list):
+        return f"{type(value).__name__} of {', '.join(type(item).__name__ for item in value[:4]) or 'nothing'}"
+    return type(value).__name__

@@ -1,0 +1,1 @@
+"""Files: written in one step, read with every length checked, and the cache folder."""

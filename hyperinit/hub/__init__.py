@@ -1,0 +1,1 @@
+"""From the name of a source to a file on this machine: embedded, cached or downloaded."""

@@ -1,0 +1,167 @@
+"""Writing new values into a module: all of them or, whatever happens in between, none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from hyperinit.errors import PlanError
+from hyperinit.modules.wrappers import effective, join, parametrisation, parametrised, parts
+
+TOLERANCE = 1e-3  # by which a parametrised weight may miss what was written, as a share of the largest weight
+ROUNDINGS = 4  # of its dtype, that it may miss it by if that is more
+
+
+@torch.no_grad()
+def write(module: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Copy values into the parameters of a module, in place.
+
+    Parameters keep their identity, dtype, device, `requires_grad`, tying and sharding; a parametrised tensor is
+    written through its parametrisation's right inverse. On any exception, a keyboard interrupt included, everything
+    is put back as it was before the exception goes on; a second interrupt while that happens may leave parts new.
+    It takes memory for a copy of what is written.
+
+    Args:
+        module: without wrappers, see `hyperinit.modules.wrappers.unwrapped`.
+        values: by plain name (see `hyperinit.modules.wrappers.plain`), in each parameter's dtype, whole tensors on
+            the CPU.
+
+    Raises:
+        PlanError: if a parametrisation cannot hold what it is given.
+
+    >>> net = nn.Linear(1, 1)
+    >>> write(net, {"bias": torch.tensor([3.0])})
+    >>> net.bias.item()
+    3.0
+    """
+    through = parametrised(module)
+    named = {join(path, key): value for path, part in parts(module) for key, value in _held(part)}
+    parameters = {name: value for name, value in named.items() if value is not None and name not in through}
+    touched = {name: parameters[name] for name in values if name in parameters}
+    steps = [step for name in values.keys() & through.keys() for step in _steps(*through[name])]
+    slots: list[tuple[Any, dict[str, Any]]] = [
+        (slot, dict(slot)) for step in steps for slot in (step._parameters, step._buffers)
+    ]
+    tensors = [*touched.values(), *(value for _, held in slots for value in held.values() if value is not None)]
+    memories = [local(value) for value in tensors]
+    before = [memory.clone() for memory in memories]
+    try:
+        for name, value in values.items():
+            if name in parameters:
+                local(parameters[name]).copy_(piece(value, parameters[name]))
+            else:
+                _write_through(name, *through[name], value)
+        for tensor, memory in zip(tensors, memories, strict=True):
+            _move_into(memory, tensor, local(tensor))
+    except BaseException:
+        for slot, held in slots:  # a parametrisation may have put other tensors into its place
+            slot.update(held)
+        for tensor, memory, old in zip(tensors, memories, before, strict=True):
+            memory.copy_(old)
+            _move_into(memory, tensor, memory)
+        raise
+
+
+def _held(part: nn.Module) -> list[tuple[str, Tensor | None]]:
+    return [*part._parameters.items(), *part._buffers.items()]
+
+
+def _move_into(memory: Tensor, tensor: Tensor, value: Tensor) -> None:
+    """Give a tensor its own memory back, which other processes may share, if a parametrisation has exchanged it."""
+    if local(tensor).data_ptr() != memory.data_ptr():
+        memory.copy_(value)
+        tensor.set_(memory)  # type: ignore[call-overload]
+
+
+def check_writable(parameters: Mapping[str, Tensor]) -> None:
+    """Refuse parameters that cannot be written.
+
+    Raises:
+        PlanError: naming those that are not materialised or share memory, and what to do.
+    """
+    bare = [name for name, value in parameters.items() if is_lazy(value) or value.is_meta or value.is_inference()]
+    if bare:
+        raise PlanError(
+            f"parameters must be materialised, got lazy, meta or inference-mode ones: {', '.join(bare[:8])}. Run one "
+            f"batch through a lazy module, call to_empty(device=...) on a meta one, or build it outside inference_mode"
+        )
+    shared = [name for name, value in parameters.items() if not _own_memory(value)]
+    if shared:
+        raise PlanError(
+            f"every weight must have memory of its own, got expanded ones: {', '.join(shared[:8])}; clone them"
+        )
+    overlapping = _overlapping(parameters)
+    if overlapping:
+        raise PlanError(
+            f"parameters must not lie in each other's memory, got {'; '.join(overlapping[:4])}. Tie them by using one "
+            f"nn.Parameter in both places, or clone one"
+        )
+    if not any(value.numel() for value in parameters.values() if value.is_floating_point()):
+        raise PlanError(f"the module must have floating-point parameters, got {len(parameters)} parameters and none")
+
+
+def _own_memory(value: Tensor) -> bool:
+    return all(step or size < 2 for step, size in zip(value.stride(), value.shape, strict=True))
+
+
+def _overlapping(parameters: Mapping[str, Tensor]) -> list[str]:
+    """Find pairs of different parameters of which one begins inside of the other."""
+    spans = []
+    for name, value in parameters.items():
+        memory = local(value)
+        if type(memory) is Tensor and memory.numel():  # other types of tensors have no memory of their own to look at
+            last = sum((size - 1) * step for size, step in zip(memory.shape, memory.stride(), strict=True))
+            start = memory.data_ptr()
+            spans.append((str(memory.device), start, start + (last + 1) * memory.element_size(), name))
+    found, furthest = [], ("", 0, 0, "")
+    for span in sorted(spans):
+        if span[0] == furthest[0] and span[1] < furthest[2]:
+            found.append(f"{span[3]} in {furthest[3]}")
+        furthest = max(furthest, span, key=lambda each: (each[0], each[2]))
+    return found
+
+
+def local(value: Tensor) -> Tensor:
+    """Return the shard of a distributed tensor that lies in this process; another tensor is returned as it is."""
+    return value.to_local() if hasattr(value, "to_local") else value.detach()
+
+
+def whole(value: Tensor) -> Tensor:
+    """Return a distributed tensor gathered from all processes, which must all ask; another is returned as it is."""
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
+
+
+def piece(value: Tensor, parameter: Tensor) -> Tensor:
+    """Cut a whole tensor as a distributed parameter is cut, without any communication; else return it.
+
+    Every process must have the same whole tensor.
+    """
+    if not hasattr(parameter, "to_local"):
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    mesh, placements = parameter.device_mesh, parameter.placements  # type: ignore[attr-defined]
+    return distribute_tensor(value.to(parameter.device), mesh, placements, src_data_rank=None).to_local()
+
+
+def _steps(part: nn.Module, key: str) -> list[nn.Module]:
+    return list(parametrisation(part, key).modules())
+
+
+def _write_through(name: str, part: nn.Module, key: str, value: Tensor) -> None:
+    kinds = ", ".join(type(step).__name__.strip("_") for step in parametrisation(part, key))
+    advice = f"call init_ before registering the parametrisation, or pass exclude={name!r}"
+    try:
+        setattr(part, key, value.to(effective(part, key).device))
+    except (NotImplementedError, ValueError, RuntimeError) as error:
+        raise PlanError(f"{name} cannot be set through its parametrisation {kinds}: {error}; {advice}") from error
+    off = (effective(part, key).float().cpu() - value.float()).abs().max() / value.float().abs().max().clamp(min=1e-12)
+    if not off <= max(TOLERANCE, ROUNDINGS * torch.finfo(value.dtype).eps):
+        raise PlanError(
+            f"{name} must hold the new weights, but its parametrisation {kinds} changes them by {off:.2g} times "
+            f"the largest; {advice}"
+        )

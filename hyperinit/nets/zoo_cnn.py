@@ -1,0 +1,37 @@
+"""The CNN of the paper's zoos (Table 5)."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from hyperinit.errors import ArgumentError
+from hyperinit.nets.description import MODULES
+
+
+def cnn(channels: int = 1, activation: str = "tanh") -> nn.Sequential:
+    """Return the CNN of the zoos: 28x28 images in, 10 classes out, pooling before activation.
+
+    2,464 parameters for one input channel, 2,864 for three.
+
+    Args:
+        channels: input channels, 1 or 3.
+        activation: "tanh", "gelu", "relu" or "sigmoid".
+
+    Raises:
+        ArgumentError: for another activation.
+
+    Source: Schürholt et al. 2022, arXiv:2209.14733, Table 6.
+
+    >>> sum(p.numel() for p in cnn(channels=3).parameters())
+    2864
+    """
+    if activation not in ("tanh", "gelu", "relu", "sigmoid"):
+        raise ArgumentError(f"activation must be tanh, gelu, relu or sigmoid, got {activation!r}")
+    act = MODULES[activation][0]
+    return nn.Sequential(
+        nn.Conv2d(channels, 8, 5), nn.MaxPool2d(2), act(),
+        nn.Conv2d(8, 6, 5), nn.MaxPool2d(2), act(),
+        nn.Conv2d(6, 4, 2), act(), nn.Flatten(),
+        nn.Linear(36, 20), act(),
+        nn.Linear(20, 10),
+    )  # fmt: skip

@@ -1,0 +1,163 @@
+"""The card of a hyper-representation: what it is, where it comes from, and what was measured of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from hyperinit.errors import ArtifactError, shown
+from hyperinit.samplers import METHODS
+
+FIGURES = ("accuracy", "std", "n", "images", "distance", "overlap", "diversity")
+ROWS = {
+    "zoo": "the training snapshots themselves",
+    "zoo-held-out": "real networks of the zoo that were held out",
+    "zoo-held-out-decoded": "the same, encoded and decoded",
+    "anchors-decoded": "the training snapshots, encoded and decoded",
+}
+SHARES = ("accuracy", "std", "overlap", "diversity")  # in [0, 1]
+MOST_FIGURE = 1e12  # of the others
+LEGEND = """accuracy before any training, mean and spread over the networks;
+distance to the nearest training snapshot (weight units);
+overlap of wrong answers with the nearest training snapshot (intersection over union: 1 is a copy);
+diversity: share of images that one of two networks gets wrong and the other right."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a hyper-representation is, in words and measured numbers.
+
+    Args:
+        source: its name.
+        title: one line about it.
+        licence: of the weights, and the terms of the images behind them.
+        citation: of the images.
+        preprocessing: of the images: size, channels, and mean and std by channel on the 0 to 1 scale.
+        zoo: where the training networks came from: images, recipe, models, date, code version.
+        recommended: the method to take when none is named.
+        measured: for every method and for the zoo itself, figures measured on test images before any training.
+    """
+
+    source: str
+    title: str
+    licence: str
+    citation: str
+    preprocessing: dict[str, Any]
+    zoo: dict[str, Any]
+    recommended: str
+    measured: dict[str, dict[str, float]]
+
+    def check(self) -> None:
+        """Refuse a card that was read from a file and is not whole.
+
+        Raises:
+            ArtifactError: if a field has another type, or a method is unknown.
+        """
+        kinds = {"str": str, "dict[str, Any]": dict, "dict[str, dict[str, float]]": dict}
+        wrong = [f.name for f in fields(self) if not isinstance(getattr(self, f.name), kinds[str(f.type)])]
+        if wrong:
+            raise ArtifactError(f"card fields of another type: {', '.join(wrong)}")
+        if not isinstance(self.zoo.get("images", {}), dict):
+            raise ArtifactError(f"card field zoo.images must name the images, got {shown(self.zoo['images'])}")
+        parts = {"preprocessing": self.preprocessing, "zoo": self.zoo, "zoo.images": self.zoo.get("images", {})}
+        for (part, key), kind in FACTS.items():
+            value = parts[part].get(key)
+            if value is not None and not CHECKS[kind](value):
+                raise ArtifactError(f"card field {part}.{key} must be {kind}, got {shown(value)}")
+        if self.recommended not in METHODS:
+            raise ArtifactError(f"the recommended method {shown(self.recommended)} is unknown to this hyperinit")
+        for name, row in self.measured.items():
+            if not isinstance(row, dict) or set(row) != set(FIGURES) or not all(map(_is_number, row.values())):
+                raise ArtifactError(f"the figures of {shown(name)} must be the numbers {', '.join(FIGURES)}")
+            wrong = [key for key, value in row.items() if not 0 <= value <= (1 if key in SHARES else MOST_FIGURE)]
+            if wrong:
+                raise ArtifactError(
+                    f"the {wrong[0]} of {shown(name)} must lie in [0, {1 if wrong[0] in SHARES else MOST_FIGURE:g}], "
+                    f"got {shown(row[wrong[0]])}"
+                )
+
+    def __str__(self) -> str:
+        """Return the card as text, as `hyperinit info` prints it."""
+        facts = {"source": f"{self.source} - {self.title}", "licence": self.licence, "citation": self.citation}
+        facts |= self._of_images() if "images" in self.zoo else self._of_checkpoints()
+        facts["recommended"] = f"{self.recommended}; strength 1 for this task, 0.5 for another"
+        if "conditioned" in self.zoo:
+            facts["conditioned"] = f"on {self.zoo['conditioned']} other networks, which are the anchors"
+        head = "\n".join(f"{key:12} {value}" for key, value in facts.items() if value)
+        measured = [table(self.measured), LEGEND] if self.measured else []
+        return "\n\n".join([head, *measured, *map(str, _texts(self.zoo.get("verdict")))])
+
+    def _of_images(self) -> dict[str, str]:
+        images, size = self.zoo["images"], self.preprocessing
+        mean, std = ([_short(value) for value in _texts(size.get(key))] for key in ("mean", "std"))
+        return {
+            "images": f"{size.get('channels')} x {size.get('size')} x {size.get('size')}, normalised with mean "
+            f"[{', '.join(mean)}] and std [{', '.join(std)}]",
+            "zoo": f"{self.zoo.get('models')} networks on {images.get('train')} images of {images.get('name')}, "
+            f"{self.zoo.get('anchors')} of them anchors; made {self.zoo.get('date')}",
+        }
+
+    def _of_checkpoints(self) -> dict[str, str]:
+        """A zoo that somebody else trained, see `hyperinit_training.train`."""
+        zoo = self.zoo
+        if "models" not in zoo:
+            return {}
+        families = ", ".join(map(str, _texts(zoo.get("families")))) or "?"
+        return {
+            "zoo": f"{zoo['models']} checkpoints in families of {families}; {zoo.get('anchors')} are anchors, "
+            f"{zoo.get('held out', 0)} were held out; made {zoo.get('date')}",
+            "notes": "; ".join(map(str, _texts(zoo.get("notes")))),
+        }
+
+
+def table(measured: Mapping[str, Mapping[str, float]]) -> str:
+    """Print-ready table of measured figures, the best accuracy first.
+
+    >>> row = {"accuracy": 0.9, "std": 0.01, "n": 50, "images": 100, "distance": 1, "overlap": 0.5, "diversity": 0.1}
+    >>> print(table({"kde30": row}))
+    method                       accuracy  distance  overlap  diversity
+    kde30                 90.00% +- 1.00%      1.00     0.50      0.100
+    """
+    lines = [f"{'method':20}{'accuracy':>17}{'distance':>10}{'overlap':>9}{'diversity':>11}"]
+    for name, row in sorted(measured.items(), key=lambda item: -item[1]["accuracy"]):
+        accuracy = f"{row['accuracy']:.2%} +- {row['std']:.2%}"
+        lines.append(f"{name:20}{accuracy:>17}{row['distance']:>10.2f}{row['overlap']:>9.2f}{row['diversity']:>11.3f}")
+        if name in ROWS:
+            lines[-1] += f"  ({ROWS[name]})"
+    return "\n".join(lines)
+
+
+def _texts(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) else str(value)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+CHECKS: dict[str, Callable[[Any], bool]] = {
+    "a whole number of at least 0": _is_count,
+    "text": lambda value: isinstance(value, str),
+    "a list of numbers": lambda value: isinstance(value, list | tuple) and all(map(_is_number, value)),
+}
+FACTS = {  # what the card's text and the commands take from its two objects, where they are there
+    ("preprocessing", "size"): "a whole number of at least 0",
+    ("preprocessing", "channels"): "a whole number of at least 0",
+    ("preprocessing", "mean"): "a list of numbers",
+    ("preprocessing", "std"): "a list of numbers",
+    ("zoo", "models"): "a whole number of at least 0",
+    ("zoo", "anchors"): "a whole number of at least 0",
+    ("zoo", "conditioned"): "a whole number of at least 0",
+    ("zoo", "date"): "text",
+    ("zoo.images", "name"): "text",
+    ("zoo.images", "train"): "a whole number of at least 0",
+}

@@ -1,0 +1,185 @@
+"""Commands, exit codes and where messages go."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from importlib.metadata import EntryPoint, EntryPoints
+
+import pytest
+
+import hyperinit
+from hyperinit.cli import program
+from hyperinit.samplers import METHODS
+
+
+def run(*argv):
+    """Exit code of one command, whether it is returned or raised."""
+    try:
+        return program.main(list(argv))
+    except SystemExit as error:
+        return error.code
+
+
+@pytest.fixture
+def entries(monkeypatch):
+    """Give the command line other entry points than those installed."""
+
+    def put(*found):
+        def entry_points(*, group, name):
+            assert group == "hyperinit.commands"
+            return EntryPoints(EntryPoint(n, value, group) for n, value in found if n == name)
+
+        monkeypatch.setattr(program, "entry_points", entry_points)
+
+    return put
+
+
+def test_sources_lists_names_and_titles(embedded, capsys):
+    assert run("sources") == 0
+    assert capsys.readouterr().out == "tiny  an untrained source for tests\n"
+
+
+def test_sources_without_any(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(hyperinit.hub.sources, "FOLDER", tmp_path)
+    assert run("sources") == 0
+    assert capsys.readouterr().out.strip() == ""
+
+
+def test_methods_lists_every_method_with_its_accuracy(embedded, capsys):
+    assert run("methods", "tiny") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(METHODS)
+    assert all("% before any training" in line for line in lines)
+    assert [line.split()[0] for line in lines if line.endswith("; recommended")] == ["kde30"]
+
+
+def test_info_prints_the_card_of_a_path(artifact, tiny, capsys):
+    assert run("info", str(artifact)) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{tiny.card}\n\nsize ")
+    assert f"{artifact.stat().st_size / 1e6:.1f} MB; networks of 2,464 weights" in out
+    assert hashlib.sha256(artifact.read_bytes()).hexdigest() in out
+
+
+@pytest.mark.parametrize("command", ["info", "methods"])
+def test_an_unknown_source_is_explained_on_stderr(embedded, capsys, command):
+    assert run(command, "tinny") == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("hyperinit: unknown source 'tinny'; did you mean 'tiny'?")
+    assert "Traceback" not in err
+
+
+def test_a_damaged_file_is_explained_on_stderr(artifact, capsys):
+    artifact.write_bytes(artifact.read_bytes()[:1000])
+    assert run("info", str(artifact)) == 1
+    assert f"hyperinit: {artifact} must be a whole hyper-representation file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "argv", [(), ("sorces",), ("sources", "--jsn"), ("info",), ("info", "a", "b"), ("sources", "--fast")]
+)
+def test_wrong_usage_ends_with_two(argv, capsys):
+    assert run(*argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "usage: hyperinit" in err
+
+
+def test_help_lists_every_command(capsys):
+    assert run("--help") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for name, title in {"sources": "list the sources there are", "sample": "draw networks", **program.TRAINING}.items():
+        assert f" {name} {title}" in text
+    assert "Exit codes: 0 done" in text
+
+
+def test_version(capsys):
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"hyperinit {hyperinit.__version__}\n"
+
+
+@pytest.mark.parametrize("name", ["sources", "methods", "info", "plan", "sample", "pull", "cache", "registry"])
+def test_each_command_teaches_by_example(name, capsys):
+    assert run(name, "--help") == 0
+    out = capsys.readouterr().out
+    assert f"examples:\n  hyperinit {name}" in out
+    assert "--json" in out
+
+
+def test_an_interruption_is_no_traceback(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hyperinit, "sources", interrupted)
+    assert run("sources") == 130
+    assert capsys.readouterr().err.startswith("hyperinit: interrupted; the same command goes on")
+
+
+@pytest.mark.parametrize("name", program.TRAINING)
+def test_training_commands_are_found_by_entry_point(entries, monkeypatch, name):
+    seen = []
+
+    def command(arguments):
+        seen.append(list(arguments))
+        return 7
+
+    entries((name, "hyperinit.fake:command"))
+    monkeypatch.setattr(EntryPoint, "load", lambda self: command)
+    assert run(name, "recipe", "--help") == 7
+    assert seen == [["recipe", "--help"]]
+
+
+def test_errors_of_a_training_command_are_explained(entries, monkeypatch, capsys):
+    def command(arguments):
+        raise hyperinit.HyperinitError("no such recipe")
+
+    entries(("zoo", "hyperinit.fake:command"))
+    monkeypatch.setattr(EntryPoint, "load", lambda self: command)
+    assert run("zoo") == 1
+    assert capsys.readouterr().err == "hyperinit: no such recipe\n"
+
+
+@pytest.mark.parametrize("name", program.TRAINING)
+@pytest.mark.parametrize("found", [[], ["hyperinit_that_is_not_there.cli:command"]], ids=["no entry", "no module"])
+def test_without_the_training_extra_the_pip_command_is_named(entries, capsys, name, found):
+    entries(*((name, value) for value in found))
+    assert run(name) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"hyperinit: `hyperinit {name}` needs `pip install hyperinit[train]`, got: ")
+
+
+def test_runtime_commands_need_no_entry_point(entries, embedded, capsys):
+    entries()
+    assert run("sources") == 0
+
+
+def test_programming_errors_are_not_hidden(monkeypatch):
+    def fail():
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(hyperinit, "sources", fail)
+    with pytest.raises(ZeroDivisionError):
+        run("sources")
+
+
+def test_the_module_runs_as_a_program(artifact):
+    done = subprocess.run(
+        [sys.executable, "-m", "hyperinit", "info", str(artifact)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith("source       tiny")
+    assert done.stderr == ""
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(artifact):
+    """`hyperinit info X | head -0` must not end in a traceback at exit."""
+    command = [sys.executable, "-m", "hyperinit", "info", str(artifact)]
+    environment = {**os.environ, "PYTHONUNBUFFERED": ""}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    process.stdout.close()
+    error = process.stderr.read().decode()
+    process.stderr.close()
+    assert (process.wait(60), error) == (0, "")

@@ -1,0 +1,221 @@
+"""The Hugging Face Hub, played by a server on this machine: digests, commits, tokens, redirects, offline."""
+
+import json
+from hashlib import sha256
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from hyperinit.errors import ArgumentError, DownloadError
+from hyperinit.hub import huggingface, sources
+
+RAW = save({"w": torch.arange(4.0)})
+OTHER = save({"w": torch.arange(5.0)})
+HEX = sha256(RAW).hexdigest()
+COMMIT, LATER = "a1" * 20, "b2" * 20
+FILE = "hf://org/repo/nets/cnn.safetensors"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface, "_recent", {})
+    monkeypatch.setenv("HYPERINIT_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def publish(server, home, monkeypatch):
+    """Play the Hub: `publish(raw, commit)` makes a new version on main, `large` ones with their digest."""
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+
+    def publish(raw=RAW, commit=COMMIT, large=True, **headers):
+        for revision in ("main", commit or "main"):
+            place = f"/org/repo/resolve/{revision}/nets/cnn.safetensors"
+            head = {"X-Repo-Commit": commit} if commit else {}
+            if large:
+                head |= {"X-Linked-Etag": f'"{sha256(raw).hexdigest()}"', "X-Linked-Size": str(len(raw))}
+                head |= {"Location": "http://store.invalid/x", "Content-Length": "999"}
+            else:
+                head |= {"ETag": f'"{sha256(raw).hexdigest()[:40]}"', "Content-Length": str(len(raw))}
+            server.heads[place] = (302 if large else 200, head | headers)
+            server.files[place] = raw
+
+    publish()
+    return publish
+
+
+def forget(server):
+    """Begin a new process, as it were."""
+    server.seen.clear()
+    server.headers.clear()
+    huggingface._recent.clear()
+
+
+def places(server):
+    return [place for place, *_ in server.seen]
+
+
+@pytest.mark.parametrize("large", [True, False])
+def test_a_file_is_fetched_once_at_its_commit(server, publish, home, large):
+    publish(large=large)
+    path = sources.find(FILE)
+    assert path == home / f"{HEX[:16]}-cnn.safetensors"
+    assert path.read_bytes() == RAW
+    assert places(server) == [f"/org/repo/resolve/{COMMIT}/nets/cnn.safetensors"]
+    forget(server)
+    assert sources.find(FILE) == path
+    assert len(server.headers) == 1  # one question, no file
+    sources.find(FILE)
+    assert len(server.headers) == 1  # and that once in a while
+
+
+@pytest.mark.parametrize("large", [True, False])
+def test_a_commit_that_is_cached_needs_no_network(server, publish, large):
+    publish(large=large)
+    path = sources.find(f"{FILE}@main")
+    forget(server)
+    assert sources.find(f"{FILE}@{COMMIT}") == path
+    assert not server.headers
+
+
+@pytest.mark.parametrize("large", [True, False])
+def test_a_branch_that_moved_gives_the_new_file(server, publish, large):
+    publish(large=large)
+    old = sources.find(FILE)
+    publish(OTHER, LATER, large)
+    forget(server)
+    assert sources.find(FILE).read_bytes() == OTHER
+    assert sources.find(f"{FILE}@{COMMIT}") == old
+    assert sources.find(FILE, offline=True).read_bytes() == OTHER
+
+
+def test_without_a_commit_the_etag_tells_versions_apart(server, publish):
+    publish(large=False, commit="")
+    path = sources.find(FILE)
+    forget(server)
+    assert sources.find(FILE) == path
+    assert not server.seen
+    publish(OTHER, "", large=False)
+    huggingface._recent.clear()
+    assert sources.find(FILE).read_bytes() == OTHER
+
+
+def test_without_commit_and_etag_it_is_fetched_again(server, publish):
+    publish(large=False, commit="", ETag="")
+    assert sources.find(FILE).read_bytes() == RAW
+    forget(server)
+    assert sources.find(FILE).read_bytes() == RAW
+    assert len(server.seen) == 1
+
+
+def test_offline_takes_what_is_cached_and_says_the_way_out_of_the_rest(server, publish, monkeypatch):
+    monkeypatch.setenv("HYPERINIT_OFFLINE", "1")
+    message = r"/org/repo/resolve/main/nets/cnn.safetensors is not in the cache .* and HYPERINIT_OFFLINE forbids .*save"
+    with pytest.raises(DownloadError, match=message):
+        sources.find(FILE)
+    assert not server.headers
+    monkeypatch.delenv("HYPERINIT_OFFLINE")
+    path = sources.find(FILE)
+    forget(server)
+    assert sources.find(FILE, offline=True) == path
+    with pytest.raises(DownloadError, match=r"resolve/v2/nets/cnn.safetensors is not in the cache .* offline=True"):
+        sources.find(f"{FILE}@v2", offline=True)
+    assert not server.headers
+
+
+def test_a_damaged_note_or_file_is_fetched_again(server, publish, home):
+    path = sources.find(FILE)
+    for note in home.glob("*-note.json"):
+        note.write_text("{")
+    forget(server)
+    assert sources.find(FILE) == path
+    path.write_bytes(RAW[:-1])
+    forget(server)
+    assert sources.find(f"{FILE}@{COMMIT}").read_bytes() == RAW
+    assert len(server.seen) == 1
+
+
+def test_bytes_other_than_stated_are_refused(server, publish, home):
+    server.plan = ["wrong"]
+    with pytest.raises(DownloadError, match=rf"has SHA-256 .*, expected {HEX}"):
+        sources.find(FILE)
+    assert not home.exists() or not list(home.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [(b"<html>not here</html>", r"no whole safetensors file"), (RAW[:-1], r"no whole safetensors file")],
+)
+def test_without_a_digest_at_least_the_format_is_right(server, publish, home, raw, message):
+    publish(raw, large=False)
+    with pytest.raises(DownloadError, match=message):
+        sources.find(FILE)
+    assert list(home.iterdir()) == []
+
+
+def test_without_a_digest_the_size_is_right(server, publish, home):
+    publish(large=False)
+    server.plan = ["longer"]
+    with pytest.raises(DownloadError, match=rf"has {len(RAW) + 1} bytes, expected {len(RAW)}\..*by hand: save http"):
+        sources.find(FILE)
+    assert list(home.iterdir()) == []
+
+
+def test_redirects_within_the_hub_are_followed(server, publish):
+    place = "/org/repo/resolve/main/nets/cnn.safetensors"
+    server.heads["/moved"] = server.heads[place]
+    server.heads[place] = (307, {"Location": "/moved"})
+    assert sources.find(FILE).read_bytes() == RAW
+    server.heads["/moved"] = (307, {"Location": "/moved"})
+    huggingface._recent.clear()
+    with pytest.raises(DownloadError, match=r"more than 5 redirects"):
+        sources.find(FILE)
+
+
+def test_the_token_goes_to_the_hub_only(server, publish, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", " hf_secret\n")
+    server.plan = [f"to {server.url.replace('127.0.0.1', 'localhost')}/store"]
+    server.files["/store"] = RAW
+    assert sources.find(FILE).read_bytes() == RAW
+    assert [headers.get("Authorization") for headers in server.headers] == ["Bearer hf_secret"] * 2 + [None]
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_what_is_not_there_or_private_is_explained(server, publish, status):
+    server.heads = {"/org/repo/resolve/main/nets/cnn.safetensors": (status, {})}
+    with pytest.raises(
+        DownloadError, match=rf"HTTP status {status}. Check the name, set HF_TOKEN .*by hand.*OFFLINE=1"
+    ):
+        sources.find(FILE)
+    assert len(server.headers) == 1
+
+
+def test_revisions_and_names_are_quoted(server, publish):
+    server.heads["/org/repo/resolve/refs%2Fpr%2F1/a%20b.safetensors"] = (200, {"X-Repo-Commit": COMMIT})
+    server.files[f"/org/repo/resolve/{COMMIT}/a%20b.safetensors"] = RAW
+    assert sources.find("hf://org/repo/a b.safetensors@refs/pr/1").name.endswith("-a_b.safetensors")
+
+
+@pytest.mark.parametrize("token", ["hf\nX: y", "ключ", "two words"])
+def test_a_token_that_cannot_be_sent_is_refused_and_not_shown(publish, monkeypatch, token):
+    monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(ArgumentError, match=r"^HF_TOKEN must be printable ASCII without spaces$"):
+        sources.find(FILE)
+
+
+def test_the_endpoint_must_be_safe(publish, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://mirror.example.org")
+    with pytest.raises(ArgumentError, match=r"HF_ENDPOINT must be https://..., got 'http://mirror.example.org'"):
+        sources.find(FILE)
+
+
+def test_notes_name_no_other_file(publish, home, tmp_path):
+    """A note is data, not a path."""
+    (tmp_path / "x").write_bytes(RAW)
+    sources.find(FILE)
+    for note in home.glob("*-note.json"):
+        note.write_text(json.dumps({"sha256": "../x", "version": COMMIT}))
+    huggingface._recent.clear()
+    assert sources.find(FILE).parent == home

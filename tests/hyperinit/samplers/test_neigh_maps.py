@@ -1,0 +1,117 @@
+"""Maps on disk: the same draws, no second fit, and nothing that is damaged is believed."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+import umap
+from safetensors.torch import load_file, save_file
+
+from hyperinit.files import cache, headers
+from hyperinit.samplers import neigh_maps
+
+OPTIONS = {"n_neighbors": 15, "min_dist": 0.01, "n_components": 3, "random_state": 42, "n_jobs": 1}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HYPERINIT_HOME", str(tmp_path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield tmp_path
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """How often UMAP is fitted."""
+    count, fit = [], umap.UMAP.fit
+    monkeypatch.setattr(umap.UMAP, "fit", lambda self, z: (count.append(1), fit(self, z))[1])
+    return count
+
+
+def latents(seed=0):
+    return torch.randn(20, 6, generator=torch.Generator().manual_seed(seed)).tanh().numpy()
+
+
+def inverted(found):
+    points = found.embedding_[:4] + np.float32(0.01)
+    return found.inverse_transform(points)
+
+
+def test_a_kept_map_inverts_as_the_fitted_one_and_is_not_fitted_again(folder, fits):
+    first, second = (neigh_maps.fitted(latents(), OPTIONS) for _ in range(2))
+    assert len(fits) == 1
+    assert np.array_equal(first.embedding_, second.embedding_)
+    assert np.array_equal(inverted(first), inverted(second))
+    [file] = cache.entries()
+    assert file.parent == folder
+    assert cache.clear() == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("other", [lambda: (latents(1), OPTIONS), lambda: (latents(), OPTIONS | {"min_dist": 0.1})])
+def test_other_anchors_or_options_are_another_map(fits, other):
+    neigh_maps.fitted(latents(), OPTIONS)
+    neigh_maps.fitted(*other())
+    assert len(fits) == len(cache.entries()) == 2
+
+
+@pytest.mark.slow
+def test_other_versions_are_another_map(fits, monkeypatch):
+    neigh_maps.fitted(latents(), OPTIONS)
+    monkeypatch.setattr(neigh_maps, "version", lambda name: "0")
+    neigh_maps.fitted(latents(), OPTIONS)
+    assert len(fits) == 2
+
+
+def forged(file, **changes):
+    """Write the file with other tensors and a digest that fits them."""
+    tensors = {name: value for name, value in (load_file(file) | changes).items() if value is not None}
+    save_file(tensors, file, {neigh_maps.HEADER: json.dumps({"digest": headers.digest({}, tensors)})})
+
+
+def flipped(file):
+    raw = bytearray(file.read_bytes())
+    raw[-1] ^= 1
+    file.write_bytes(raw)
+
+
+@pytest.mark.slow  # each inverse takes a second or two
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flipped,
+        lambda file: file.write_bytes(file.read_bytes()[:-1]),
+        lambda file: file.write_bytes(b""),
+        lambda file: forged(file, _rhos=None),
+        lambda file: forged(file, embedding_=torch.zeros(19, 3)),
+    ],
+    ids=["a bit", "cut short", "empty", "a tensor missing", "a row missing"],
+)
+def test_what_is_damaged_is_made_anew(fits, damage):
+    expected = inverted(neigh_maps.fitted(latents(), OPTIONS))
+    [file] = cache.entries()
+    whole = file.read_bytes()
+    damage(file)
+    assert np.array_equal(inverted(neigh_maps.fitted(latents(), OPTIONS)), expected)
+    assert len(fits) == 2
+    assert file.read_bytes() == whole
+
+
+@pytest.mark.slow
+def test_a_map_that_cannot_be_restored_is_not_kept(fits, monkeypatch):
+    monkeypatch.setattr(neigh_maps, "ARRAYS", {"embedding_": np.float32, "_sigmas": np.float32})
+    found = neigh_maps.fitted(latents(), OPTIONS)
+    assert inverted(found).shape == (4, 6)
+    assert cache.entries() == []
+
+
+@pytest.mark.slow
+def test_a_folder_that_cannot_be_written_costs_another_fit(tmp_path, fits, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HYPERINIT_HOME", str(tmp_path / "file"))
+    for _ in range(2):
+        neigh_maps.fitted(latents(), OPTIONS)
+    assert len(fits) == 2

@@ -1,0 +1,235 @@
+"""Zoos of checkpoints: the matrix that is read is what was saved, and each bad zoo is told file and tensor."""
+
+import hashlib
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from hyperinit.cli.factories import load_factory
+from hyperinit.errors import ArgumentError, LayoutError, ZooError
+from hyperinit_training.checkpoints.read import read_checkpoints, score_of
+
+
+def make(out=2):
+    return nn.Sequential(nn.Conv2d(1, 3, 2), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3, out))
+
+
+def save(path, state):
+    path.parent.mkdir(exist_ok=True)
+    if path.suffix == ".safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path)
+
+
+@pytest.fixture
+def states():
+    """Random state dicts of eight networks by file, in all formats, nests and prefixes."""
+    generator = torch.Generator().manual_seed(0)
+    found = {}
+    for name in ("0.pt", "1.safetensors", "2.pth", "3.pt", "4.pt", "5.pt", "6.safetensors", "7.pt"):
+        state = make().state_dict()
+        found[name] = {
+            key: torch.rand(value.shape, generator=generator) if value.is_floating_point() else value + 7
+            for key, value in state.items()
+        }
+    return found
+
+
+@pytest.fixture
+def folder(states, tmp_path):
+    for place, (name, state) in enumerate(states.items()):
+        prefix = "module." if place == 3 else ""
+        state = {prefix + key: value for key, value in state.items()}
+        save(tmp_path / "zoo" / name, {"state_dict": state, "epoch": 1} if place == 4 else state)
+    return tmp_path / "zoo"
+
+
+def row_of(state):
+    """A row by the plainest means."""
+    return torch.cat([value.flatten().float() for value in state.values() if value.is_floating_point()])
+
+
+def write_scores(path, names):
+    path.write_text("file,score,epoch\n" + "".join(f"{name},0.{i},{i}\n" for i, name in enumerate(names)))
+
+
+def test_rows_are_the_saved_networks_whatever_their_format(folder, states):
+    for found in (read_checkpoints(folder), read_checkpoints(f"{folder}/*", model=make)):
+        assert found.names == tuple(states)
+        assert (found.weights.dtype, found.weights.shape) == (torch.float32, (8, 35))
+        assert torch.equal(found.weights, torch.stack([row_of(state) for state in states.values()]))
+        assert found.layout.left_out == ("1.num_batches_tracked",)
+        assert found.layout.is_buffer.sum() == 6
+        assert (found.scores, found.epochs, found.skipped, found.duplicates) == (None, None, (), ())
+
+
+def test_digests_are_those_of_the_rows(folder):
+    found = read_checkpoints(folder)
+    assert found.digests == tuple(hashlib.sha256(row.numpy().tobytes()).hexdigest() for row in found.weights)
+
+
+def test_the_network_decides_the_order_and_leaves_the_global_generator_alone(folder, states):
+    for name, state in states.items():
+        save(folder / name, dict(reversed(state.items())))
+    assert read_checkpoints(folder).layout.tensors[0].name == "3.bias"
+    before = torch.get_rng_state()
+    found = read_checkpoints(folder, model=make)
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(found.weights[7], row_of(states["7.pt"]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_become_float32(folder, states, dtype):
+    state = {key: value.to(dtype) if value.is_floating_point() else value for key, value in states["7.pt"].items()}
+    save(folder / "7.pt", state)
+    assert torch.equal(read_checkpoints(folder).weights[7], row_of(state))
+
+
+def test_copies_are_listed_whatever_their_file(folder, states):
+    save(folder / "sub" / "8.safetensors", states["2.pth"])
+    save(folder / "sub" / "9.pt", {"model": states["2.pth"]})
+    save(folder / "sub" / "a.pt", states["0.pt"])
+    assert read_checkpoints(folder).duplicates == (("0.pt", "sub/a.pt"), ("2.pth", "sub/8.safetensors", "sub/9.pt"))
+
+
+# Scores
+
+
+def test_scores_of_a_folder_are_found(folder, states):
+    write_scores(folder / "scores.csv", reversed(states))
+    found = read_checkpoints(folder)
+    assert found.scores.tolist() == pytest.approx([0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0])
+    assert found.epochs.tolist() == [7, 6, 5, 4, 3, 2, 1, 0]
+
+
+def test_scores_may_lie_elsewhere(folder, states, tmp_path):
+    write_scores(folder / "scores.csv", ["other.pt"])
+    write_scores(tmp_path / "mine.csv", states)
+    assert read_checkpoints(folder, scores=str(tmp_path / "mine.csv")).scores[7] == pytest.approx(0.7)
+    with pytest.raises(ZooError, match=r"scores.csv must name checkpoints of the zoo, got other.pt$"):
+        read_checkpoints(folder)
+    write_scores(tmp_path / "mine.csv", list(states)[:6])
+    with pytest.raises(
+        ZooError, match=r"mine.csv must give a score for every checkpoint, it lacks 6.safetensors, 7.pt$"
+    ):
+        read_checkpoints(folder, scores=tmp_path / "mine.csv")
+
+
+def test_an_evaluation_sees_every_network_ready_to_be_measured(folder, states):
+    def bias(module):
+        assert not module.training
+        assert not torch.is_grad_enabled()
+        return module[3].bias[0]
+
+    (folder / "scores.csv").write_text("not read")
+    found = read_checkpoints(folder, model=make, evaluate=bias)
+    assert found.scores.tolist() == [state["3.bias"][0].item() for state in states.values()]
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda _: float("nan"), "evaluate must give a finite number for every network, got nan for a.pt$"),
+        (lambda _: None, "evaluate must give a number for every network, got TypeError for a.pt: "),
+        (lambda _: 1 / 0, "evaluate must give a number for every network, got ZeroDivisionError for a.pt: "),
+    ],
+)
+def test_an_evaluation_that_fails_names_the_file(answer, message):
+    with pytest.raises(ZooError, match=message):
+        score_of(answer, nn.Identity(), "a.pt")
+
+
+@pytest.mark.parametrize(("given", "got"), [({}, "no model"), ({"model": make, "scores": "s.csv"}, "both")])
+def test_an_evaluation_needs_a_network_and_no_scores(folder, given, got):
+    with pytest.raises(ArgumentError, match=rf"^evaluate needs a model and no scores, got {got}$"):
+        read_checkpoints(folder, evaluate=float, **given)
+
+
+# Bad zoos
+
+
+def test_the_file_that_differs_from_most_is_named_even_if_it_is_the_first(folder):
+    save(folder / "0.pt", make(out=5).state_dict())
+    message = (
+        r"zoo/0.pt must hold the tensors that 7 of the 8 files have, got 3.weight has shape \(5, 3\), "
+        r"expected \(2, 3\); 3.bias has shape \(5,\), expected \(2,\)$"
+    )
+    with pytest.raises(LayoutError, match=message):
+        read_checkpoints(folder)
+
+
+def test_missing_and_unexpected_tensors_are_named_with_other_files_that_differ(folder, states):
+    for name in ("2.pth", "5.pt"):
+        state = {key: value for key, value in states[name].items() if key != "1.running_mean"}
+        save(folder / name, state | {"head": torch.ones(1)})
+    message = (
+        r"zoo/2.pth must hold .* 6 of the 8 .*missing 1.running_mean \(3,\); unexpected head \(1,\); .* too: .*5.pt$"
+    )
+    with pytest.raises(LayoutError, match=message):
+        read_checkpoints(folder)
+
+
+def test_files_that_are_not_the_networks_are_named(folder):
+    with pytest.raises(
+        LayoutError, match=r"zoo/0.pt must hold the network's tensors, got 3.weight has shape \(2, 3\), e"
+    ):
+        read_checkpoints(folder, model=lambda: make(out=4))
+
+
+def test_a_factory_that_cannot_be_imported_is_told_before_anything_is_read(folder):
+    (folder / "0.pt").write_bytes(b"")
+    with pytest.raises(ArgumentError, match=r"^gone_module must be importable"):
+        read_checkpoints(folder, model=load_factory("gone_module:make"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_networks_that_are_not_finite_are_named_and_left_out_only_on_demand(folder, states, value):
+    for name in ("8.pt", "9.pt"):
+        save(folder / name, {key: -tensor for key, tensor in states["0.pt"].items()})
+    states["0.pt"]["3.weight"][1, 2] = value
+    states["4.pt"]["1.running_var"][0] = value
+    for name in ("0.pt", "4.pt"):
+        save(folder / name, states[name])
+    message = (
+        r"in 2 of 10 networks: .*zoo/0.pt \(3.weight\), .*zoo/4.pt \(1.running_var\); skip_bad=True leaves them out$"
+    )
+    with pytest.raises(ZooError, match=message):
+        read_checkpoints(folder)
+    found = read_checkpoints(folder, skip_bad=True)
+    assert found.skipped == ("0.pt", "4.pt")
+    assert found.names == (*(name for name in states if name not in found.skipped), "8.pt", "9.pt")
+    assert torch.equal(found.weights[:6], torch.stack([row_of(states[name]) for name in found.names[:6]]))
+    assert found.duplicates == (("8.pt", "9.pt"),)
+    assert len(found.digests) == len(found) == 8
+
+
+def test_values_beyond_float32_are_not_finite(folder, states):
+    save(folder / "7.pt", states["7.pt"] | {"0.weight": torch.full((3, 1, 2, 2), 1e300, dtype=torch.float64)})
+    with pytest.raises(ZooError, match=r"in 1 of 8 networks: .*7.pt \(0.weight\)"):
+        read_checkpoints(folder)
+
+
+def test_fewer_than_eight_networks_are_refused(folder, states):
+    states["7.pt"]["3.bias"][0] = float("nan")
+    save(folder / "7.pt", states["7.pt"])
+    with pytest.raises(ZooError, match=r"^a zoo must have at least 8 networks, got 7 in .*zoo$"):
+        read_checkpoints(folder, skip_bad=True)
+    (folder / "7.pt").unlink()
+    with pytest.raises(ZooError, match=r"^a zoo must have at least 8 networks, got 7 in .*zoo$"):
+        read_checkpoints(folder)
+
+
+def test_a_half_written_file_is_named(folder):
+    path = folder / "5.pt"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ZooError, match=r"5.pt cannot be read, it is cut off or damaged: RuntimeError: "):
+        read_checkpoints(folder)
+
+
+def test_complex_tensors_are_refused(folder, states):
+    save(folder / "7.pt", states["7.pt"] | {"3.bias": torch.ones(2, dtype=torch.complex64)})
+    with pytest.raises(ZooError, match=r"7.pt must hold real tensors, got torch.complex64 in 3.bias$"):
+        read_checkpoints(folder)

@@ -1,0 +1,62 @@
+"""The choice of the number format, from timings."""
+
+import pytest
+import torch
+
+from hyperinit_training.machine import precision
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    precision.fastest.cache_clear()
+    yield
+    precision.fastest.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("half", "full", "expected"),
+    [(1.0, 7.0, torch.bfloat16), (1.0, 1.1, torch.float32), (50.0, 1.0, torch.float32)],
+)
+def test_bfloat16_must_be_clearly_faster(monkeypatch, half, full, expected):
+    monkeypatch.setattr(precision, "seconds", {torch.bfloat16: half, torch.float32: full}.__getitem__)
+    assert precision.fastest() is expected
+
+
+def test_it_is_timed_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr(precision, "seconds", lambda dtype: asked.append(dtype) or 1.0)
+    assert precision.fastest() is precision.fastest()
+    assert sorted(map(str, asked)) == ["torch.bfloat16", "torch.float32"]
+
+
+def test_a_timing_is_that_of_a_product():
+    assert 0 < precision.seconds(torch.float32) < 1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_products_are_of_the_chosen_precision(dtype):
+    with precision.mixed(dtype):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_a_cpu_is_timed_and_a_gpu_is_asked(monkeypatch):
+    monkeypatch.setattr(precision, "fastest", lambda: torch.float32)
+    assert precision.fastest_on(torch.device("cpu")) == torch.float32
+    for capability, expected in {(7, 5): torch.float32, (8, 0): torch.bfloat16, (9, 0): torch.bfloat16}.items():
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, found=capability: found)
+        assert precision.fastest_on(torch.device("cuda:0")) == expected
+
+
+def test_attention_is_written_out_on_a_cpu_only():
+    before = torch.backends.cuda.flash_sdp_enabled()
+    with precision.attention(torch.device("cuda:0")):
+        assert torch.backends.cuda.flash_sdp_enabled() == before
+    with precision.attention(torch.device("cpu")):
+        assert not torch.backends.cuda.flash_sdp_enabled()
+        assert torch.backends.cuda.math_sdp_enabled()
+
+
+@pytest.mark.gpu
+def test_products_on_a_gpu_are_of_the_chosen_precision():
+    with precision.mixed(torch.bfloat16, torch.device("cuda:0")):
+        assert (torch.ones(2, 2, device="cuda") @ torch.ones(2, 2, device="cuda")).dtype == torch.bfloat16

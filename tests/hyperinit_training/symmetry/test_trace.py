@@ -1,0 +1,163 @@
+"""Which neurons move together, before any check: the rules alone, one operation at a time."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from hyperinit.errors import LayoutError
+from hyperinit_training.symmetry.trace import trace
+
+
+class Between(nn.Module):
+    """Convolution, operation, convolution: does the first one's output order reach the second one's input?"""
+
+    def __init__(self, operation, before=4, after=4):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, before, 1), nn.Conv2d(after, 2, 1)
+        self.operation = operation
+        self.gain = nn.Parameter(torch.ones(before, 1, 1))
+
+    def forward(self, x):
+        return self.second(self.operation(self.first(x)))
+
+
+def free(network, *, signs=False):
+    """Size of the joined set of the two convolutions; 0 if they are not joined or fixed."""
+    found = trace(network.eval(), [torch.ones(2, 3, 4, 4)], signs=signs)
+    out, into = found.of(network.first.weight)[0].root(), found.of(network.second.weight)[1].root()
+    assert found.of(network.first.bias)[0].root() is out, "a bias moves with its weights"
+    return out.size if out is into and not out.fixed else 0
+
+
+ODD = {
+    "identity": nn.Identity(),
+    "tanh": torch.tanh,
+    "method": lambda x: x.tanh(),
+    "softsign": nn.Softsign(),
+    "hardtanh": nn.Hardtanh(),
+    "dropout": nn.Dropout(0.5),
+    "average": nn.AvgPool2d(2),
+    "global average": nn.AdaptiveAvgPool2d(1),
+    "mean of pixels": lambda x: x.mean(dim=(2, 3), keepdim=True),
+    "sum": lambda x: x + torch.tanh(x),
+    "difference": lambda x: x - x.neg(),
+    "half": lambda x: x * 0.5,
+    "round trip": lambda x: x.flatten(2).transpose(1, 2).permute(0, 2, 1).view(2, 4, 4, 4),
+    "every other pixel": lambda x: x[:, :, ::2, ::2],
+    "padding": lambda x: functional.pad(x, (1, 1, 1, 1)),
+}
+ALIKE = {
+    "relu": nn.ReLU(inplace=True),
+    "gelu": functional.gelu,
+    "max": nn.MaxPool2d(2),
+    "max function": lambda x: functional.max_pool2d(x, 2),
+    "batch norm": nn.BatchNorm2d(4),
+    "plain batch norm": nn.BatchNorm2d(4, affine=False),
+    "instance norm": nn.InstanceNorm2d(4, affine=True),
+    "layer norm": nn.LayerNorm([4, 4, 4]),
+    "one group": nn.GroupNorm(1, 4),
+    "group per channel": nn.GroupNorm(4, 4),
+    "depthwise": nn.Conv2d(4, 4, 3, padding=1, groups=4),
+    "gate": lambda x: x * x.mean((2, 3), keepdim=True).sigmoid(),
+    "shift": lambda x: x + 1,
+    "softmax": lambda x: x.softmax(dim=1),
+    "asymmetric": nn.Hardtanh(-1, 2),
+}  # fmt: skip
+MIXED = {
+    "groups of two": nn.GroupNorm(2, 4),
+    "grouped convolution": nn.Conv2d(4, 4, 1, groups=2),
+    "norm over rows of channels": nn.Sequential(nn.Flatten(2), nn.Unflatten(2, (4, 4)), nn.PixelShuffle(1)),
+    "channel padding": lambda x: functional.pad(x, (0, 0, 0, 0, 0, 0)).roll(1, dims=1),
+    "channel order": lambda x: x.flip(1),
+    "one channel": lambda x: x[:, 0:1].expand(-1, 4, -1, -1),
+    "constant": lambda x: x * torch.arange(4.0).view(4, 1, 1),
+    "cumulative": lambda x: x.cumsum(dim=1),
+    "channels as pixels": lambda x: x.transpose(1, 2),
+    "concatenation": lambda x: torch.cat([x, x], dim=1)[:, :4],
+}
+
+
+@pytest.mark.parametrize("name", [*ODD, *ALIKE])
+def test_operations_that_treat_channels_alike_keep_the_group(name):
+    assert free(Between((ODD | ALIKE)[name])) == 4
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_operations_that_mix_channels_fix_them(name):
+    assert free(Between(MIXED[name])) == 0
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_operations_keep_signs(name):
+    assert free(Between(ODD[name]), signs=True) == 4
+
+
+@pytest.mark.parametrize("name", [*ALIKE, *MIXED])
+def test_other_operations_do_not_keep_signs(name):
+    assert free(Between((ALIKE | MIXED)[name]), signs=True) == 0
+
+
+def test_a_depthwise_convolution_that_widens_moves_in_blocks():
+    assert free(Between(nn.Conv2d(4, 12, 1, groups=4), after=12)) == 4
+
+
+def test_concatenating_pixels_keeps_channels():
+    assert free(Between(lambda x: torch.cat([x, x.relu()], dim=2))) == 4
+
+
+def test_the_sign_of_a_neuron_that_is_added_to_others_is_fixed():
+    network = Between(lambda x: x + torch.ones(4, 1, 1), before=1).eval()
+    found = trace(network, [torch.ones(2, 3, 4, 4)], signs=True)
+    assert found.of(network.first.weight)[0].root().fixed
+
+
+class Gained(Between):
+    def forward(self, x):
+        return self.second(self.gain * self.first(x))
+
+
+def test_a_parameter_that_scales_channels_moves_along():
+    network = Gained(None)
+    found = trace(network.eval(), [torch.ones(2, 3, 4, 4)], signs=False)
+    assert found.of(network.gain)[0].root() is found.of(network.first.weight)[0].root()
+    assert free(network) == 4
+    assert free(network, signs=True) == 0
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.into, self.attention, self.out = nn.Linear(3, 4), nn.MultiheadAttention(4, 2), nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = self.into(x)
+        return self.out(self.attention(x, x, x)[0])
+
+
+def test_what_flows_into_an_unknown_module_is_fixed_and_noted():
+    network = Attention().eval()
+    found = trace(network, [torch.ones(5, 2, 3)], signs=False)
+    assert found.of(network.into.weight)[0].root().fixed
+    assert found.of(network.out.weight)[1].root().fixed
+    assert found.notes == ["attention (MultiheadAttention) fixes the neurons that flow into it"]
+
+
+def test_inputs_and_outputs_are_fixed_without_a_note():
+    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    found = trace(network, [torch.ones(2, 3)], signs=False)
+    assert found.of(network[0].weight)[1].root().fixed
+    assert found.of(network[2].weight)[0].root().fixed
+    assert not found.of(network[2].weight)[1].root().fixed
+    assert found.notes == []
+
+
+class Branching(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
+def test_control_flow_that_depends_on_data_names_the_written_way():
+    message = r"^torch\.fx must be able to trace Branching, got TraceError: .*Write down .* groups=\{'fc1\.weight'"
+    with pytest.raises(LayoutError, match=message):
+        trace(Branching(), [torch.ones(2)], signs=False)

@@ -1,0 +1,157 @@
+"""Files made to cost more than they weigh, in memory or in time; `fuzz_run.py crafted` loads them."""
+
+import json
+
+import torch
+from fuzzing import CONFIG, cut, glue, opened, sealed, small
+from torch import nn
+
+from hyperinit.autoencoder import Autoencoder
+from hyperinit.files.headers import MOST_HEADER, MOST_VALUES
+from hyperinit.layout import MOST_LAYERS, Layout
+
+ROOM = MOST_HEADER - 20_000  # what a header holds beside the small artifact's own
+
+
+def filled(item):
+    """A piece of JSON in a list, as many times as a header can hold, and as many as it may."""
+    most = ROOM // (len(json.dumps(item, ensure_ascii=False).encode()) - 1)
+    values = sum(map(item.count, "[{,")) + 1
+    for count in (most, min(most, (MOST_VALUES - 1000) // values)):
+        yield count, "[" + ",".join([item] * count) + "]"
+
+
+def with_metadata(raw, text):
+    """The file with another JSON text, byte by byte as given."""
+    header, body = cut(raw)
+    head = json.loads(header) | {"__metadata__": {"hyperinit": text}}
+    return glue(json.dumps(head, ensure_ascii=False), body)
+
+
+def many_objects(raw):
+    """JSON that becomes far larger objects of Python, in a field that nothing else looks at."""
+    for item in ("[]", "{}", "0.5", '{"":0}', '"\U0001f40d"', "[[[[[]]]]]"):
+        for count, items in filled(item):
+            text = json.dumps(opened(raw)[1]).replace('"models": 12', '"models": 12, "more": ' + items)
+            yield f"a header with {item!a} {count} times", with_metadata(raw, text)
+    yield "a header of nested lists", with_metadata(raw, "[" * ROOM)
+    yield "a number of a million digits", with_metadata(raw, '{"format": ' + "1" * ROOM + "}")
+    yield "a name of a million characters", with_metadata(raw, '{"' + "a" * ROOM + '": 1}')
+
+
+def many_tensors(raw):
+    text, body = cut(raw)
+    end = len(body)
+    entry = {"dtype": "F16", "shape": [0], "data_offsets": [end, end]}
+    head = json.loads(text) | {f"{place:x}": entry for place in range(ROOM // 70)}
+    yield "as many tensors as a header can name", glue(json.dumps(head, separators=(",", ":")), body)
+    head = json.loads(text)
+    head["mean"]["shape"] = [1] * (ROOM // 3)
+    yield "a tensor of a million axes", glue(json.dumps(head), body)
+
+
+def long_headers(raw):
+    for length in (MOST_HEADER + 1, 10**8, 10**9, 2**63, 2**64 - 1):
+        yield f"a header of {length} bytes by its own word", length.to_bytes(8, "little") + raw[8:]
+    yield "a header of 8 MiB", glue(" " * (8 << 20), b"")
+
+
+def layered(sizes):
+    """Layers in a row, as a layout's JSON."""
+    layers = [(f"{place}", inputs, outputs) for place, (inputs, outputs) in enumerate(sizes)]
+    return {
+        "layers": [
+            {"name": name, "kind": "linear", "tensors": [{"name": name, "shape": [b, a], "groups": [None, None]}]}
+            for name, a, b in layers
+        ]
+    }
+
+
+def headers(raw):
+    """Configs, layouts and architectures of anything but the tensors beside them."""
+    sizes = {"width": 65536, "feedforward": 65536, "latent": 65536}
+    tanh = ["tanh", {}]
+    for name, edit in {
+        "a huge autoencoder": {"autoencoder": sizes},
+        "a deep autoencoder": {"autoencoder": {"depth": 10**6}},
+        "a deep autoencoder within the limit": {"autoencoder": {"depth": 64}},
+        "a huge autoencoder of chunks": {"autoencoder": sizes | {"chunk": 65536}},
+        "a window that is all halo": {"autoencoder": {"chunk": 1, "window": 65535, "halo": 32767}},
+        "a huge layout": {"layout": layered([(2**40, 2**40)])},
+        "a layout of many layers": {"layout": layered([(1, 1)] * MOST_LAYERS)},
+        "a layout of too many layers": {"layout": layered([(1, 1)] * (MOST_LAYERS + 1))},
+        "an architecture of many steps": {"architecture": [tanh] * 1024},
+        "an architecture of too many steps": {"architecture": [tanh] * 50_000},
+        "a huge architecture": {"architecture": [["linear", {"in_features": 2**30, "out_features": 2**30}]]},
+        "a huge kernel": {
+            "architecture": [["conv2d", {"in_channels": 2**30, "out_channels": 2**30, "kernel_size": [2**30, 2**30]}]]
+        },
+    }.items():
+        key, header, tensors = opened(raw)
+        for field, value in edit.items():
+            header[field] = header[field] | value if field == "autoencoder" else value
+        yield name, sealed(key, header, tensors)
+
+
+def whole(raw, config, layout, count, dtype):
+    """A file that is as it should be, with another config and layout, `count` anchors and one dtype throughout."""
+    key, header, tensors = opened(raw)
+    ones = torch.ones(layout.size)
+    tensors = {name: value for name, value in tensors.items() if name.startswith("samplers.")}
+    header["autoencoder"] |= config
+    header |= {"layout": layout.to_json(), "architecture": None}
+    model = Autoencoder(type(CONFIG)(**header["autoencoder"]), layout, ones, ones)
+    latent = model.config.latent_size(layout)
+    if latent != CONFIG.latent:
+        tensors = {}
+    tensors |= model.state_dict()
+    tensors |= {"anchors.z": torch.zeros(count, latent), "anchors.weights": torch.zeros(count, layout.size)}
+    tensors |= {"anchors.score": torch.ones(count), "anchors.epoch": torch.ones(count)}
+    return sealed(key, header, {name: value.to(dtype) for name, value in tensors.items()})
+
+
+def large(raw):
+    """Files that load, or would if there were no limits: what weighs much may cost much, up to the bound."""
+    narrow = Layout.of(nn.Linear(199, 10))
+    for dtype in (torch.float8_e5m2, torch.float16, torch.float32):
+        yield f"many anchors in {dtype}", whole(raw, {}, narrow, 4000, dtype)
+    yield "too many anchors", whole(raw, {}, Layout.of(nn.Linear(1, 1)), (1 << 14) + 1, torch.float16)
+    wide = Layout.of(nn.Linear(999, 1000))
+    yield "one large network in chunks", whole(raw, {"chunk": 4000}, wide, 2, torch.float8_e5m2)
+    layers = Layout.from_json(layered([(1, 1)] * MOST_LAYERS))
+    yield "many layers, and all that they call for", whole(raw, {}, layers, 10, torch.float16)
+    yield "small layers in large chunks", whole(raw, {"chunk": 2000}, layers, 10, torch.float16)
+    yield "smaller layers in larger chunks", _enlarged(whole(raw, {"chunk": 2000}, layers, 10, torch.float16))
+    yield "all the depth that is allowed", whole(raw, {"depth": 64}, narrow, 10, torch.float16)
+
+
+def _enlarged(raw):
+    """Each layer of one weight takes a chunk of 65536."""
+    key, header, tensors = opened(raw)
+    header["autoencoder"]["chunk"] = 65536
+    tensors["encoder.coder.enter.weight"] = torch.zeros(8, 65536).half()
+    tensors["decoder.coder.leave.weight"] = torch.zeros(65536, 8).half()
+    tensors["decoder.coder.leave.bias"] = torch.zeros(65536).half()
+    return sealed(key, header, tensors)
+
+
+def artifacts(path):
+    """Yield the name and bytes of every crafted artifact."""
+    small().save(path)
+    raw = path.read_bytes()
+    for make in (many_objects, many_tensors, long_headers, headers, large):
+        yield from make(raw)
+
+
+def ensembles():
+    """Yield the name and bytes of every crafted ensemble."""
+    linear = ["linear", {"in_features": 1, "out_features": 1, "bias": False}]
+    key, base = "hyperinit-ensemble", {"format": 1, "combine": "logits"}
+    ones = {f"{index}.0.weight": torch.ones(1, 1) for index in range(5000)}
+    for name, count, architecture in (
+        ("many members", 5000, [linear]),
+        ("many members of many modules", 5000, [linear] + [["tanh", {}]] * 1000),
+        ("huge members", 5000, [["linear", {"in_features": 2**30, "out_features": 2**30}]]),
+        ("more members than tensors", 2**62, [linear]),
+    ):
+        yield name, sealed(key, base | {"n": count, "architecture": architecture}, ones)

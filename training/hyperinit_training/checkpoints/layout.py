@@ -1,0 +1,155 @@
+"""The order of a state dict's floating-point tensors inside a row, for networks of any architecture.
+
+`hyperinit.layout.Layout` knows more, such as neurons and their permutations, of the few kinds of layers it allows.
+
+Letters: D values per row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor, nn
+
+from hyperinit.errors import LayoutError
+from hyperinit_training.checkpoints.files import bare_name
+
+Shapes = dict[str, tuple[int, ...]]
+RUNNING = ("running_mean", "running_var")  # last names of statistics, for state dicts without their network
+
+
+@dataclass(frozen=True)
+class StateTensor:
+    """One floating-point tensor of a state dict; a buffer, such as a running mean, is not trained."""
+
+    name: str
+    shape: tuple[int, ...]
+    buffer: bool
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class StateLayout:
+    """The ordered floating-point tensors of a network, parameters and buffers.
+
+    Args:
+        tensors: in the order of the state dict.
+        tied: names of tensors that share the memory of an earlier one, with its name; a row holds only that.
+        left_out: names of tensors that no row holds: the tied ones, and integers such as `num_batches_tracked`.
+
+    >>> layout = StateLayout.of_module(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)))
+    >>> layout.size, int(layout.is_buffer.sum()), layout.left_out
+    (21, 6, ('1.num_batches_tracked',))
+    """
+
+    tensors: tuple[StateTensor, ...]
+    tied: Mapping[str, str]
+    left_out: tuple[str, ...]
+
+    @classmethod
+    def of(cls, state: Mapping[str, Tensor], buffers: Set[str] | None = None) -> StateLayout:
+        """Read the layout of a state dict; without names of buffers, running means and variances are taken for them.
+
+        Raises:
+            LayoutError: if there is no floating-point tensor, or a complex one.
+        """
+        first: dict[object, str] = {}
+        tied, tensors = {}, []
+        for name, value in state.items():
+            if value.is_complex():
+                raise LayoutError(f"a network must hold real tensors, got {value.dtype} in {name}")
+            place = (value.data_ptr(), value.shape, value.stride())
+            if value.is_floating_point() and value.numel() and first.setdefault(place, name) != name:
+                tied[name] = first[place]
+            elif value.is_floating_point():
+                buffer = name in buffers if buffers is not None else name.rsplit(".", 1)[-1] in RUNNING
+                tensors.append(StateTensor(name, tuple(value.shape), buffer))
+        if not any(tensor.size for tensor in tensors):
+            raise LayoutError(f"a network must hold floating-point tensors, got none among {len(state)} tensors")
+        known = {tensor.name for tensor in tensors}
+        return cls(tuple(tensors), tied, tuple(name for name in state if name not in known))
+
+    @classmethod
+    def of_module(cls, module: nn.Module) -> StateLayout:
+        """Read the layout of a network.
+
+        Raises:
+            LayoutError: as `of`.
+        """
+        buffers = {bare_name(name) for name, _ in module.named_buffers()}
+        return cls.of({bare_name(name): value for name, value in module.state_dict().items()}, buffers)
+
+    @property
+    def size(self) -> int:
+        """D, the length of a row."""
+        return sum(tensor.size for tensor in self.tensors)
+
+    @property
+    def shapes(self) -> Shapes:
+        """Shape of every tensor by name."""
+        return {tensor.name: tensor.shape for tensor in self.tensors}
+
+    @property
+    def slices(self) -> dict[str, slice]:
+        """Where each tensor lies in a row."""
+        ends = accumulate(tensor.size for tensor in self.tensors)
+        return {tensor.name: slice(end - tensor.size, end) for tensor, end in zip(self.tensors, ends, strict=True)}
+
+    @property
+    def is_buffer(self) -> Tensor:
+        """Which values of a row belong to buffers, bool (D,)."""
+        sizes = torch.tensor([tensor.size for tensor in self.tensors])
+        return torch.tensor([tensor.buffer for tensor in self.tensors]).repeat_interleave(sizes)
+
+    def select(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the floating-point tensors of a state dict, each once and under its first name."""
+        found = {self.tied.get(name, name): value for name, value in state.items() if name in self.tied}
+        return found | {
+            name: value
+            for name, value in state.items()
+            if name not in self.tied and (value.is_floating_point() or value.is_complex())
+        }
+
+    def unflatten(self, row: Tensor) -> dict[str, Tensor]:
+        """Cut a row (D,) into named tensors, as views."""
+        pairs = zip(self.tensors, self.slices.values(), strict=True)
+        return {tensor.name: row[place].view(tensor.shape) for tensor, place in pairs}
+
+    @torch.no_grad()
+    def write_(self, module: nn.Module, row: Tensor) -> nn.Module:
+        """Write a row (D,) into a network and return it; what no row holds, such as counters, stays as it is.
+
+        Raises:
+            LayoutError: if the network's tensors are not those of the layout; nothing is written then.
+        """
+        state = self.select({bare_name(name): value for name, value in module.state_dict().items()})
+        if problems := differences({name: tuple(value.shape) for name, value in state.items()}, self.shapes):
+            raise LayoutError(f"the network must hold the tensors of the checkpoints, got {problems}")
+        for name, value in self.unflatten(row).items():
+            state[name].copy_(value)
+        return module
+
+
+def differences(found: Shapes, wanted: Shapes) -> str:
+    """Say in which tensors two layouts differ; empty if in none.
+
+    >>> differences({"a": (2,), "c": (1,)}, {"a": (3,), "b": (1,)})
+    'missing b (1,); unexpected c (1,); a has shape (2,), expected (3,)'
+    """
+    lines = [f"missing {name} {shape}" for name, shape in wanted.items() if name not in found]
+    lines += [f"unexpected {name} {shape}" for name, shape in found.items() if name not in wanted]
+    lines += [
+        f"{name} has shape {shape}, expected {wanted[name]}"
+        for name, shape in found.items()
+        if name in wanted and shape != wanted[name]
+    ]
+    more = [f"and {len(lines) - 4} more"] if len(lines) > 4 else []
+    return "; ".join(lines[:4] + more)

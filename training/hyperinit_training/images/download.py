@@ -1,0 +1,92 @@
+"""The official image files: where they lie, their published MD5 digests, and how they are fetched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hyperinit.errors import DataError, DownloadError, UnknownNameError
+from hyperinit.files.atomic import digest
+from hyperinit.hub import download
+
+
+@dataclass(frozen=True)
+class Remote:
+    """One official file: its name, its published MD5 in hexadecimal, and its addresses, the first one tried first."""
+
+    name: str
+    md5: str
+    urls: tuple[str, ...]
+
+
+def _mnist(name: str, md5: str) -> Remote:
+    places = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
+    return Remote(name, md5, tuple(place + name for place in places))
+
+
+def _one(url: str, md5: str) -> Remote:
+    return Remote(url.rpartition("/")[2], md5, (url,))
+
+
+FILES = {
+    "mnist": (
+        _mnist("train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
+        _mnist("train-labels-idx1-ubyte.gz", "d53e105ee54ea40749a09fcbcd1e9432"),
+        _mnist("t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3"),
+        _mnist("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c"),
+    ),
+    "svhn": (
+        _one("http://ufldl.stanford.edu/housenumbers/train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373"),
+        _one("http://ufldl.stanford.edu/housenumbers/test_32x32.mat", "eb5a983be6a315427106f1b164d9cef3"),
+    ),
+    "cifar10": (_one("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),),
+    "stl10": (_one("https://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz", "91f7769df0f17e558f3565bffb0c7dfb"),),
+}
+
+
+def fetch(name: str, data: str | Path) -> list[Path]:
+    """Fetch the official files of a data set into `data/NAME`, or into `data` if some of them lie there.
+
+    A file that is there with the right digest is not fetched again. One with another digest is never overwritten.
+
+    Args:
+        name: a key of `FILES`.
+        data: folder for image data; made if need be.
+
+    Returns:
+        The paths of the files, in the order of `FILES`.
+
+    Raises:
+        UnknownNameError: for another name.
+        DataError: if a file cannot be fetched, has another digest than published, or HYPERINIT_OFFLINE forbids it.
+    """
+    if name not in FILES:
+        hint = "digits come with scikit-learn; " if name == "digits" else ""
+        raise UnknownNameError(f"unknown images {name!r}; {hint}what can be fetched is {', '.join(FILES)}")
+    data = Path(data)
+    flat = any((data / remote.name).is_file() for remote in FILES[name])
+    folder = data if flat else data / name
+    return [_fetch_one(remote, folder / remote.name) for remote in FILES[name]]
+
+
+def check(remote: Remote, path: Path) -> None:
+    """Compare a file with the published digest.
+
+    Raises:
+        DataError: if it differs.
+    """
+    if (got := digest(path, "md5")) != remote.md5:
+        raise DataError(
+            f"{path} must have the published MD5 {remote.md5}, got {got}; move it away and fetch {remote.urls[0]}"
+        )
+
+
+def _fetch_one(remote: Remote, target: Path) -> Path:
+    if target.is_file():
+        check(remote, target)
+        return target
+    try:
+        download.fetch(download.Wanted(urls=remote.urls, digest=remote.md5, algorithm="md5"), target)
+    except DownloadError as error:
+        raise DataError(str(error)) from None
+    return target

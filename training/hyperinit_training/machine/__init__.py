@@ -1,0 +1,1 @@
+"""The machine: processes, devices, precision, and the files of a run."""

@@ -1,0 +1,1 @@
+"""Measuring sources: accuracy, novelty, usability, and plots of a run."""

@@ -1,0 +1,68 @@
+"""Plain PyTorch training and evaluation of any classifier: what a user's own script does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hyperinit.batches import loaders
+
+
+def fit(  # noqa: PLR0913 - a model, its data and four numbers
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    epochs: int,
+    rate: float,
+    batch: int,
+    generator: torch.Generator,
+) -> nn.Module:
+    """Train `model` in place with Adam on cross entropy and return it; see `epochs_of` to look in between."""
+    for _ in epochs_of(model, x, y, epochs=epochs, rate=rate, batch=batch, generator=generator):
+        pass
+    return model
+
+
+def epochs_of(  # noqa: PLR0913 - as `fit`
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    epochs: int,
+    rate: float,
+    batch: int,
+    generator: torch.Generator,
+) -> Iterator[int]:
+    """Train `model` in place with Adam at a constant rate; yields the number of epochs done after each.
+
+    Args:
+        model: a classifier that returns logits (B, classes).
+        x: normalised images, float32 (n, C, H, W).
+        y: labels, int64 (n,).
+        epochs: passes over the images.
+        rate: learning rate.
+        batch: images a step; a last smaller batch is used too.
+        generator: decides the order of the images.
+    """
+    optimizer = torch.optim.Adam(model.parameters(), rate)
+    for epoch in range(1, epochs + 1):
+        model.train()
+        for rows in torch.randperm(len(x), generator=generator).split(batch):
+            loss = functional.cross_entropy(model(x[rows]), y[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        yield epoch
+
+
+def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
+    """Share of right answers on images (n, C, H, W) with labels (n,), 0 to 1, in evaluation mode.
+
+    >>> accuracy(nn.Flatten(), torch.eye(3)[:, :, None], torch.tensor([0, 1, 1]))
+    0.6666666666666666
+    """
+    return loaders.accuracy(model, zip(x.split(2000), y.split(2000), strict=True))

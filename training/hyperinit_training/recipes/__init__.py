@@ -1,0 +1,1 @@
+"""Recipes: everything that makes a zoo and its hyper-representation, as data."""

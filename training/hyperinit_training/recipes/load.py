@@ -1,0 +1,84 @@
+"""Recipes: how a zoo and its hyper-representation are made, as frozen dataclasses read from TOML."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hyperinit.errors import ArgumentError, UnknownNameError
+from hyperinit.samplers import SamplerOptions
+from hyperinit_training.recipes.autoencoder import AutoencoderRecipe
+from hyperinit_training.recipes.zoo import ZooRecipe, require
+
+FOLDER = Path(__file__).parent
+Section = TypeVar("Section", bound="ZooRecipe | AutoencoderRecipe | SamplerOptions")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One TOML file: a zoo, the hyper-representation trained on it, and the numbers of its samplers.
+
+    A bandwidth of 0 is chosen by validation images. `rank_by` names the images whose accuracy ranks the anchors, and so
+    decides which are the top 30 %: "val", or "test" as in the released code, to reproduce it.
+    """
+
+    name: str
+    title: str
+    licence: str
+    citation: str
+    zoo: ZooRecipe
+    autoencoder: AutoencoderRecipe = field(default_factory=AutoencoderRecipe)
+    samplers: SamplerOptions = field(default_factory=lambda: SamplerOptions(bandwidth=0.0))
+    rank_by: str = "val"
+
+    def __post_init__(self) -> None:
+        """Check what no section checks."""
+        require(self.rank_by in ("val", "test"), f"rank_by must be val or test, got {self.rank_by!r}")
+
+
+def recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load_recipe(name: str) -> Recipe:
+    """Read a recipe by name, or from a path that ends in `.toml`.
+
+    Raises:
+        UnknownNameError: with the nearest names, if there is no such recipe.
+        ArgumentError: if the file has an unknown key or a value that is not allowed.
+
+    >>> load_recipe("digits-tuned").zoo.images
+    'digits'
+    """
+    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    if not path.exists():
+        near = get_close_matches(name, recipes(), n=3)
+        raise UnknownNameError(f"unknown recipe {name!r}; did you mean {near or recipes()}?")
+    try:
+        data = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ArgumentError(f"{path} is not TOML: {error}") from None
+    zoo = _section(ZooRecipe, data.pop("zoo", {}), path)
+    autoencoder = _section(AutoencoderRecipe, data.pop("autoencoder", {}), path)
+    samplers = _section(SamplerOptions, {"bandwidth": 0.0} | data.pop("samplers", {}), path)
+    words = {key: str(data.pop(key, "")) for key in ("title", "licence", "citation")}
+    words["rank_by"] = str(data.pop("rank_by", "val"))
+    if data:
+        raise ArgumentError(f"{path} has unknown keys {', '.join(data)}")
+    return Recipe(name=path.stem, zoo=zoo, autoencoder=autoencoder, samplers=samplers, **words)
+
+
+def _section(kind: type[Section], data: dict[str, Any], path: Path) -> Section:
+    unknown = set(data) - {f.name for f in fields(kind)}
+    if unknown:
+        known = ", ".join(f.name for f in fields(kind))
+        raise ArgumentError(f"{path} has unknown keys {', '.join(sorted(unknown))}; known are {known}")
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ArgumentError(f"{path}: {error}") from None

@@ -1,0 +1,59 @@
+"""Which autoencoder suits a zoo: by the size of its networks, their families, and how long one will wait."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+from hyperinit.autoencoder import TABLE8
+from hyperinit.errors import UnknownNameError
+from hyperinit.layout import Layout
+from hyperinit_training.recipes.autoencoder import AutoencoderRecipe
+
+PRESETS = ("tiny", "small", "paper")
+LARGE = 50_000  # weights of a network, above which it is cut into chunks
+INDICES = 25_000_000  # numbers that all precomputed permutations may take, 4 bytes each
+WHOLE = {  # one latent for a network
+    "tiny": {"width": 64, "feedforward": 256, "latent": 64, "batch": 32, "steps": 400},
+    "small": {"width": 128, "feedforward": 512, "latent": 256, "batch": 64, "steps": 2000},
+    "paper": {**asdict(TABLE8["mnist"]), "batch": 64, "rate": 1e-4, "steps": 10_000},
+}
+CHUNKED = {  # one for each chunk, after SANE, arXiv:2406.09997
+    "tiny": {"chunk": 256, "width": 64, "feedforward": 256, "latent": 16, "window": 32, "halo": 8, "batch": 8,
+             "steps": 300},
+    "small": {"chunk": 256, "width": 128, "feedforward": 512, "latent": 32, "window": 64, "halo": 16, "batch": 16,
+              "steps": 1500},
+    "paper": {"chunk": 288, "width": 512, "heads": 8, "feedforward": 2048, "depth": 4, "latent": 128, "window": 256,
+              "halo": 64, "batch": 32, "steps": 20_000},
+}  # fmt: skip
+
+
+def preset(name: str, layout: Layout, models: int, *, one_family: bool, seed: int = 0) -> AutoencoderRecipe:
+    """Return how to train on a zoo.
+
+    Networks of one family differ little and lie in one basin: they are described relative to their mean, and neither
+    permuted nor erased. Others are permuted, where the layout has groups.
+
+    Args:
+        name: "tiny" (to see whether all works), "small" (two cores) or "paper" (a GPU, or days).
+        layout: of the networks.
+        models: how many there are to train on.
+        one_family: whether most of them come from one base.
+        seed: decides everything.
+
+    Raises:
+        UnknownNameError: for another name.
+
+    >>> from torch import nn
+    >>> preset("small", Layout.of(nn.Linear(300, 300)), 20, one_family=True).chunk
+    256
+    """
+    if name not in PRESETS:
+        raise UnknownNameError(f"unknown preset {name!r}; choose from {', '.join(PRESETS)}")
+    recipe = AutoencoderRecipe(**(CHUNKED if layout.size > LARGE else WHOLE)[name], seed=seed)
+    recipe = replace(recipe, batch=max(2, min(recipe.batch, models)))
+    if one_family:
+        return replace(recipe, centre="network", standardise=True, align=False, permutations=0, erase=0.0)
+    count = min(recipe.permutations, INDICES // layout.size) if layout.group_sizes else 0
+    return replace(
+        recipe, standardise=True, align=bool(layout.group_sizes), permutations=count, erase=0.0 if recipe.chunk else 0.5
+    )

@@ -1,0 +1,241 @@
+"""Import an autoencoder that the authors released: `config_ae.json` and `checkpoint_ae.pt` in one folder.
+
+The parameters keep their names and values, see `hyperinit.autoencoder.reference`. The authors' anchors lie in a
+pickled data set, which is never opened; a zoo folder of this project takes its place.
+
+Letters: N anchors, D weights per network, T tokens per network, L latent size.
+
+Source: released code and files of Schürholt et al. 2022, arXiv:2209.14733.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hyperinit.autoencoder import Autoencoder, AutoencoderConfig
+from hyperinit.errors import ArgumentError, ArtifactError, ZooError
+from hyperinit.layout import Layout
+from hyperinit.nets import cnn
+from hyperinit.representation import HyperRepresentation
+from hyperinit.representation.artifact import Header
+from hyperinit.representation.card import Card
+from hyperinit.representation.representation import MOST_ROWS
+from hyperinit.samplers import Anchors, SamplerOptions
+from hyperinit_training.zoo.statistics import layer_mean, layer_std
+from hyperinit_training.zoo.zoo import Zoo
+
+CONFIG, CHECKPOINT = "config_ae.json", "checkpoint_ae.pt"
+BANDWIDTH = 0.002  # of the released sampler
+COMPRESSIONS = {"linear": "flatten", "token": "cls"}
+BOTTLENECKS = {"linear": False, "linear_bounded": True}  # whether a tanh follows
+FIXED = {  # keys whose other values mean other modules; a missing one takes the released code's default
+    "model::type": ("transformer", "transformer"),
+    "model::encoding": ("weight", "neuron"),
+    "model::decompression": ("linear", "linear"),
+}
+SIZES = {
+    "width": "model::dim_attention_embedding",
+    "heads": "model::N_attention_heads",
+    "feedforward": "model::attention_hidden_dim",
+    "depth": "model::N_attention_blocks",
+    "latent": "model::latent_dim",
+    "dropout": "model::dropout",
+}
+
+
+def import_reference(
+    folder: Path, zoo: Zoo, *, source: str, licence: str = "not stated", citation: str = "arXiv:2209.14733"
+) -> HyperRepresentation:
+    """Turn a released autoencoder into a hyper-representation; the training snapshots of `zoo` become its anchors.
+
+    Args:
+        folder: holds `config_ae.json` and `checkpoint_ae.pt`.
+        zoo: networks of the kind that the autoencoder was trained on, encoded as they are, not aligned.
+        source: name of the result.
+        licence: of the released weights, and the terms of the images behind them.
+        citation: of the released weights.
+
+    Returns:
+        A hyper-representation that recommends `kde30` with the released bandwidth; nothing of it is measured.
+
+    Raises:
+        ArtifactError: if the released files are missing, damaged, hold code, or describe another autoencoder.
+        ZooError: if the zoo's networks have another layout, or fewer than two are training snapshots.
+    """
+    layout, config = _read_config(folder / CONFIG)
+    train = zoo.part("train")
+    if zoo.layout != layout or len(train) < 2:
+        raise ZooError(
+            f"anchors must be 2 or more training snapshots of the CNN with D = {layout.size} weights, got {len(train)} "
+            f"with D = {zoo.layout.size}; give a zoo that `hyperinit zoo` wrote for the images of this autoencoder"
+        )
+    statistics = layer_mean(train.weights, layout), layer_std(train.weights, layout)
+    autoencoder = _read_autoencoder(folder / CHECKPOINT, layout, config, statistics)
+    with torch.no_grad():
+        z = torch.cat([autoencoder.encode(part) for part in train.weights.split(MOST_ROWS)])
+    epochs = torch.tensor([s.epoch for s in train.snapshots])
+    card = Card(
+        source=source,
+        title="an autoencoder released by the authors of the method, with anchors from another zoo",
+        licence=licence,
+        citation=citation,
+        preprocessing=dict(zoo.provenance.get("preprocessing", {})),
+        zoo={
+            **{key: value for key, value in zoo.provenance.items() if key != "preprocessing"},
+            "models": len({s.model for s in zoo.snapshots}),
+            "anchors": len(train),
+        },
+        recommended="kde30",
+        measured={},
+    )
+    header = Header(card, layout, zoo.architecture, config, SamplerOptions(bandwidth=BANDWIDTH))
+    return HyperRepresentation(header, autoencoder, Anchors(z, train.scores, epochs, train.weights))
+
+
+def read_reference(folder: Path) -> Autoencoder:
+    """Read a released autoencoder without anchors: enough to encode and decode, not to sample.
+
+    The layer statistics, which it does not use, are 0 and 1.
+
+    Raises:
+        ArtifactError: if the released files are missing, damaged, hold code, or describe another autoencoder.
+    """
+    layout, config = _read_config(folder / CONFIG)
+    return _read_autoencoder(folder / CHECKPOINT, layout, config, (torch.zeros(layout.size), torch.ones(layout.size)))
+
+
+def _read_config(path: Path) -> tuple[Layout, AutoencoderConfig]:
+    """Translate `config_ae.json`, all problems at once."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path} must be the released JSON file, got {error}; copy it again") from None
+    if not isinstance(data, dict):
+        raise ArtifactError(f"{path} must hold one JSON object, got {type(data).__name__}; copy it again")
+    problems = [f"missing {key}" for key in SIZES.values() if key not in data]
+    for key, (default, wanted) in FIXED.items():
+        if data.get(key, default) != wanted:
+            problems.append(f"{key} {data.get(key, default)!r} is unsupported, only {wanted!r} is")
+    chosen = []
+    for key, known in (("model::compression", COMPRESSIONS), ("model::bottleneck", BOTTLENECKS)):
+        chosen.append(value := data.get(key, "linear"))
+        if not isinstance(value, str) or value not in known:
+            problems.append(f"{key} {value!r} is unsupported, only {' and '.join(map(repr, known))} are")
+    layout, wrong = _layout(data)
+    if problems := problems + wrong:
+        raise ArtifactError(f"{path} must describe an autoencoder that can be imported, got: {'; '.join(problems)}")
+    try:
+        config = AutoencoderConfig(
+            **{name: data[key] for name, key in SIZES.items()},
+            compression=COMPRESSIONS[chosen[0]],
+            bounded=BOTTLENECKS[chosen[1]],
+            block="reference",
+            standardise=False,
+        )
+    except ArgumentError as error:
+        raise ArtifactError(f"{path} has values that no autoencoder can have: {error}") from None
+    return layout, config
+
+
+def _layout(data: dict[str, Any]) -> tuple[Layout, list[str]]:
+    """Find the zoo CNN that the index describes, and what is wrong if there is none."""
+    index, total = data.get("model::index_dict"), data.get("model::i_dim")
+    layouts = {layout.size: layout for layout in (Layout.of(cnn(channels)) for channels in (1, 3))}
+    if type(total) is not int or total not in layouts:
+        return layouts[2464], [f"model::i_dim is {total!r}, expected the size of the zoos' CNN, 2464 or 2864"]
+    layout = layouts[total]
+    if not isinstance(index, dict):
+        return layout, [f"model::index_dict is {type(index).__name__}, expected an object of lists"]
+    wanted = _index(layout)
+    found = {key: index.get(key) for key in wanted}
+    if isinstance(found["layer"], list):  # entries are numbers, or pairs of number and kind
+        found["layer"] = [entry[0] if isinstance(entry, list) and entry else entry for entry in found["layer"]]
+    if _product(found) == _product(wanted):  # only the product decides: a kernel's inputs
+        found |= {key: wanted[key] for key in ("kernel_size", "channels_in")}
+    return layout, [
+        f"model::index_dict {key} is {found[key]}, expected {value}"
+        for key, value in wanted.items()
+        if found[key] != value
+    ]
+
+
+def _index(layout: Layout) -> dict[str, list[int]]:
+    """Describe a layout as the released code does; a linear layer has as many inputs as channels."""
+    layers = layout.layers
+    weights = [layer.tensors[0] for layer in layers]
+    return {
+        "layer": [int(layer.name) for layer in layers],
+        "idx_start": [layout.layer_slices[layer.name].start for layer in layers],
+        "idx_length": [layer.size for layer in layers],
+        "kernel_no": [layer.neurons for layer in layers],
+        "kernel_size": [weight.size // weight.shape[0] // weight.shape[1] for weight in weights],
+        "channels_in": [weight.shape[1] for weight in weights],
+    }
+
+
+def _product(index: dict[str, Any]) -> list[int] | None:
+    try:
+        return [
+            int(size) * int(channels) for size, channels in zip(index["kernel_size"], index["channels_in"], strict=True)
+        ]
+    except (TypeError, ValueError):
+        return None
+
+
+def _read_autoencoder(
+    path: Path, layout: Layout, config: AutoencoderConfig, statistics: tuple[Tensor, Tensor]
+) -> Autoencoder:
+    """Read `checkpoint_ae.pt` into the modules that the config describes."""
+    state = _read_state(path)
+    with torch.device("meta"):
+        autoencoder = Autoencoder(config, layout, *statistics)
+    expected = {
+        name: tuple(value.shape) for name, value in autoencoder.state_dict().items() if name not in ("mean", "std")
+    }
+    wrong = [f"missing {name} {shape}" for name, shape in expected.items() if name not in state]
+    wrong += [f"unexpected {name} {tuple(value.shape)}" for name, value in state.items() if name not in expected]
+    wrong += [
+        f"{name} has shape {tuple(state[name].shape)}, expected {shape}"
+        for name, shape in expected.items()
+        if name in state and tuple(state[name].shape) != shape
+    ]
+    wrong += [f"{name} holds NaN or infinity" for name, value in state.items() if not value.isfinite().all()]
+    if wrong:
+        more = f"; and {len(wrong) - 8} more" if wrong[8:] else ""
+        raise ArtifactError(f"{path} must hold what {CONFIG} beside it describes, got: {'; '.join(wrong[:8])}{more}")
+    mean, std = statistics
+    state = {name: value.float().contiguous() for name, value in state.items()}
+    autoencoder.load_state_dict(state | {"mean": mean, "std": std}, assign=True)
+    return autoencoder.eval().requires_grad_(False)
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    """Read a plain state dict; a file that holds anything else is refused before anything of it runs."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} must be the released checkpoint, got no such file") from None
+    except pickle.UnpicklingError:
+        raise ArtifactError(
+            f"{path} must hold tensors only, got pickled code, which was not run, or a damaged file. Copy it again; if "
+            f"it is whole, ask its publisher for the state dict alone"
+        ) from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ArtifactError(f"{path} must be a whole checkpoint, got {reason}; copy it again") from None
+    plain = isinstance(state, dict) and all(
+        isinstance(key, str)
+        and isinstance(value, Tensor)
+        and value.is_floating_point()
+        and value.layout is torch.strided
+        for key, value in state.items()
+    )
+    if not plain or not state:
+        raise ArtifactError(f"{path} must hold one state dict of floating point tensors, got another object")
+    return dict(state)

@@ -1,0 +1,241 @@
+"""Changes of a network's weights that leave its function as it is: reordered neurons, and neurons of another sign.
+
+What `hyperinit_training.symmetry.trace` reads off the graph is a guess. Every group is checked by running the network
+with the group changed, and dropped if the outputs change, so that no augmentation and no alignment rests on a wrong
+rule.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hyperinit.errors import ArgumentError, LayoutError
+from hyperinit.layout import TensorSpec
+from hyperinit.layout.layers import group_sizes, reorder
+from hyperinit_training.symmetry.neurons import Neurons
+from hyperinit_training.symmetry.positions import Groups
+from hyperinit_training.symmetry.trace import Tracer, trace
+
+# The check computes in float64. A group may change no output by more than this share of the largest output, nor of
+# the change that its first tensor alone makes: in a deep network that may be small, and must not be none.
+TOLERANCE, LEAST = 1e-5, 1e-10
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+Change = Callable[[Tensor, TensorSpec, Mapping[str, Tensor]], Tensor]
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """Groups of neurons that a network's function does not depend on.
+
+    Args:
+        groups: for each tensor of the network, by name, the group of each of its axes, or None; see
+            `hyperinit.layout.TensorSpec`. `Layout.with_groups` takes them.
+        notes: why there are not more of them, one sentence each.
+    """
+
+    groups: dict[str, tuple[str | None, ...]]
+    notes: tuple[str, ...]
+
+
+def permutation_groups(
+    module: nn.Module, example_input: Tensor | tuple[Tensor, ...], groups: Groups | None = None
+) -> Symmetry:
+    """Find the neurons that may be reordered together, in any feed-forward network that torch.fx can trace.
+
+    Convolutions, linear and norm layers, activations, pooling, sums (residual connections join groups), flattening
+    and concatenation are understood. Neurons that flow into anything else keep their order, and so do the
+    network's inputs and outputs. A network without any symmetry gives no groups, and a note.
+
+    Args:
+        module: any network; it is not modified.
+        example_input: what it is called with, float tensors of any numbers; a batch of at least 2 checks best.
+        groups: written down by hand instead of traced; tensors that are not named have none. They are checked, too.
+
+    Raises:
+        LayoutError: if the module cannot be traced, or `groups` do not fit its tensors.
+        ArgumentError: if the module does not take the example.
+
+    Source: Ainsworth et al. 2022, "Git Re-Basin", arXiv:2209.04836, where the groups are written by hand.
+
+    >>> net = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2), nn.ReLU(), nn.Linear(2, 1))
+    >>> permutation_groups(net, torch.ones(2, 3)).groups["3.weight"]
+    (None, '0')
+    """
+    return _find(module, example_input, groups, reorder, _orders, signs=False)
+
+
+def sign_groups(
+    module: nn.Module, example_input: Tensor | tuple[Tensor, ...], groups: Groups | None = None
+) -> Symmetry:
+    """Find the neurons whose sign may be flipped: incoming weights and bias, and the weights that read them.
+
+    That needs odd activations (tanh, none, Hardtanh, Softsign) between a layer and the next; average pooling keeps
+    signs, max pooling and norms do not. Arguments and errors are those of `permutation_groups`.
+
+    >>> net = nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1))
+    >>> sign_groups(net, torch.ones(2, 3)).groups["2.weight"]
+    (None, '0')
+    """
+    return _find(module, example_input, groups, flip, _flips, signs=True)
+
+
+def flip(tensor: Tensor, spec: TensorSpec, signs: Mapping[str, Tensor]) -> Tensor:
+    """Multiply the axes of one tensor whose groups are in `signs` by 1 or -1, block by block; a new tensor.
+
+    >>> flip(torch.ones(4), TensorSpec("a", (4,), ("x",)), {"x": torch.tensor([1.0, -1.0])})
+    tensor([ 1.,  1., -1., -1.])
+    """
+    for axis, group in enumerate(spec.groups):
+        if group is not None and group in signs:
+            factor = signs[group].repeat_interleave(tensor.shape[axis] // len(signs[group]))
+            tensor = tensor * factor.to(tensor.dtype).reshape(-1, *[1] * (tensor.ndim - axis - 1))
+    return tensor
+
+
+def _find(  # noqa: PLR0913
+    module: nn.Module,
+    example_input: Tensor | tuple[Tensor, ...],
+    groups: Groups | None,
+    change: Change,
+    draw: Callable[[int, torch.Generator], Tensor],
+    *,
+    signs: bool,
+) -> Symmetry:
+    generator = torch.Generator().manual_seed(0)  # of the check alone; the groups do not depend on it
+    network = copy.deepcopy(module).eval().to("cpu", torch.float64)
+    inputs = _random_inputs(example_input, generator)
+    _randomise(network, inputs, generator)
+    expected = _run(network, inputs)
+    notes: list[str] = []
+    if groups is None:
+        tracer = trace(network, inputs, signs=signs)
+        notes, groups = tracer.notes, _named(network, tracer, least=1 if signs else 2)
+    specs = _specs(network, groups)
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    places = {name: value.data_ptr() for name, value in network.state_dict().items()}
+    for group, size in group_sizes(specs).items():
+        moved = [spec for spec in specs if group in spec.groups]
+        first = [spec for spec in moved if places[spec.name] == places[moved[0].name]]  # more than one if it is tied
+        vector = {group: draw(size, generator)}
+        alone, together = (
+            _distance(network, inputs, expected, state | {s.name: change(state[s.name], s, vector) for s in part})
+            for part in (first, moved)
+        )
+        if not alone > LEAST:
+            notes.append(f"group {group} is dropped: no output depends on {moved[0].name} alone, so nothing is proved")
+        elif not together <= TOLERANCE * min(alone, 1.0):
+            notes.append(f"group {group} is dropped: changing it moves the outputs by {together:.1e} of their size")
+        else:
+            continue
+        specs = [_without(spec, group) for spec in specs]
+    if not group_sizes(specs):
+        notes.append("no symmetry was found")
+    return Symmetry({spec.name: spec.groups for spec in specs}, tuple(notes))
+
+
+def _named(network: nn.Module, tracer: Tracer, least: int) -> dict[str, tuple[str | None, ...]]:
+    """Name each free set of neurons after the first layer whose output it is."""
+    tensors = {name: tracer.weights.get(id(value), ()) for name, value in network.state_dict(keep_vars=True).items()}
+    names: dict[Neurons, str] = {}
+    for first in (True, False):
+        for name, axes in tensors.items():
+            for neurons in axes[:1] if first else axes[1:]:
+                root = neurons.root()
+                if not root.fixed and root.size >= least and root not in names:
+                    layer = name.rpartition(".")[0]
+                    names[root] = layer if layer and layer not in names.values() else name
+    return {name: tuple(names.get(neurons.root()) for neurons in axes) for name, axes in tensors.items() if axes}
+
+
+def _specs(network: nn.Module, groups: Groups) -> list[TensorSpec]:
+    """All floating-point tensors with their groups."""
+    tensors = {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
+    wrong = [
+        f"{name} {found}" for name, found in groups.items() if name not in tensors or len(found) != tensors[name].ndim
+    ]
+    if wrong:
+        raise LayoutError(f"groups must give one entry for each axis of the module's tensors, got {'; '.join(wrong)}")
+    return [
+        TensorSpec(name, tuple(value.shape), tuple(groups.get(name, (None,) * value.ndim)))
+        for name, value in tensors.items()
+    ]
+
+
+def _without(spec: TensorSpec, group: str) -> TensorSpec:
+    return TensorSpec(spec.name, spec.shape, tuple(None if found == group else found for found in spec.groups))
+
+
+def _orders(size: int, generator: torch.Generator) -> Tensor:
+    order = torch.randperm(size, generator=generator)
+    return order.roll(1) if torch.equal(order, torch.arange(size)) else order
+
+
+def _flips(size: int, generator: torch.Generator) -> Tensor:
+    signs = torch.randint(2, (size,), generator=generator) * 2.0 - 1
+    signs[0] = -1
+    return signs
+
+
+@torch.no_grad()
+def _randomise(network: nn.Module, inputs: list[Tensor], generator: torch.Generator) -> None:
+    """Make all weights and running statistics differ, so that no exchange goes unnoticed: not all biases are 0.
+
+    Running statistics stay near those of the inputs, so that the signal reaches the outputs.
+    """
+    for value in network.parameters():
+        if value.is_floating_point():
+            spread = value.std().item() if value.numel() > 1 else 0.0
+            value.add_(0.1 * (spread or 1.0) * torch.randn(value.shape, generator=generator, dtype=value.dtype))
+
+    def estimate(norm: nn.Module, seen: tuple[Tensor, ...]) -> None:
+        rows = seen[0].transpose(0, 1).flatten(1)
+        spread = rows.std(1, correction=0).clamp(min=0.1)
+        noise = torch.randn(2, len(rows), generator=generator, dtype=rows.dtype)
+        norm.running_mean.copy_(rows.mean(1) + 0.1 * spread * noise[0])  # type: ignore[operator]
+        norm.running_var.copy_(spread.square() * (0.1 * noise[1]).exp())  # type: ignore[operator]
+
+    norms = [m for m in network.modules() if isinstance(m, BATCH_NORMS) and m.running_mean is not None]
+    hooks = [norm.register_forward_pre_hook(estimate) for norm in norms]
+    _run(network, inputs)
+    for hook in hooks:
+        hook.remove()
+
+
+def _random_inputs(example_input: Tensor | tuple[Tensor, ...], generator: torch.Generator) -> list[Tensor]:
+    examples = example_input if isinstance(example_input, tuple) else (example_input,)
+    return [
+        torch.randn(value.shape, generator=generator, dtype=torch.float64) if value.is_floating_point() else value.cpu()
+        for value in examples
+    ]
+
+
+@torch.no_grad()
+def _run(network: nn.Module, inputs: list[Tensor]) -> Tensor:
+    """Return all outputs as one vector."""
+    try:
+        output = _tensors(network(*(value.clone() for value in inputs)))  # it may work in place
+        return torch.cat([value.reshape(-1) for value in output])
+    except Exception as error:  # the module is the user's: whatever it raises explains why it cannot be run
+        raise ArgumentError(
+            f"example_input must be what {type(network).__name__} takes to give float tensors, also in float64, got "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    if isinstance(output, Tensor):
+        return [output] if output.is_floating_point() else []
+    parts = output.values() if isinstance(output, dict) else output if isinstance(output, list | tuple) else ()
+    return [tensor for part in parts for tensor in _tensors(part)]
+
+
+def _distance(network: nn.Module, inputs: list[Tensor], expected: Tensor, state: Mapping[str, Tensor]) -> float:
+    """Largest change of an output, as a share of the largest output."""
+    network.load_state_dict(state)
+    return ((_run(network, inputs) - expected).abs().max() / expected.abs().max()).item()

@@ -1,0 +1,5 @@
+"""Training the autoencoder on a zoo."""
+
+from hyperinit_training.train_autoencoder.train import prepare, train_autoencoder
+
+__all__ = ["prepare", "train_autoencoder"]

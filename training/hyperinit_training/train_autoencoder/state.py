@@ -1,0 +1,207 @@
+"""One training of an autoencoder: modules, optimiser, randomness and a step; it can be saved and resumed.
+
+Several processes share every batch (see `processes`); up to the order of sums they do what one does, but for dropout.
+
+Letters: N snapshots, B of them in a batch, D weights per network, L latent size.
+
+Source: Schürholt et al. 2022, arXiv:2209.14733, section 2 (losses, augmentations) and Table 8.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from hyperinit.autoencoder import Autoencoder
+from hyperinit.errors import ZooError
+from hyperinit_training.machine import devices, precision, processes
+from hyperinit_training.machine.run_files import (
+    load_optimizer,
+    optimizer_tensors,
+    prefixed,
+    read_tensors,
+    write_tensors,
+)
+from hyperinit_training.recipes.autoencoder import AutoencoderRecipe
+from hyperinit_training.symmetry.positions import Groups
+from hyperinit_training.train_autoencoder.augment import PermutationAugmentation, erase, erase_
+from hyperinit_training.train_autoencoder.explained import r2
+from hyperinit_training.train_autoencoder.losses import (
+    Losses,
+    ProjectionHead,
+    ReconstructionLoss,
+    combined,
+    kl_divergence,
+    nt_xent,
+)
+from hyperinit_training.train_autoencoder.windows import code_windows, count_weights, draw_places, window_size
+from hyperinit_training.zoo.statistics import layer_mean, layer_std, tensor_spread
+from hyperinit_training.zoo.zoo import Zoo
+
+CPU = torch.device("cpu")
+DTYPES = {str(dtype): dtype for dtype in (torch.bfloat16, torch.float32)}
+
+
+class Training:
+    """All that changes while an autoencoder trains: modules, optimiser, randomness and steps done.
+
+    Args:
+        recipe: how to train.
+        zoo: prepared zoo; its "train" part is learnt, its "val" part watched.
+        signs: groups of neurons that views may flip, see `symmetry.sign_groups`.
+        device: where modules and networks lie and all is computed. Random numbers are drawn on the CPU whatever it is,
+            but for the masks of dropout.
+    """
+
+    def __init__(
+        self, recipe: AutoencoderRecipe, zoo: Zoo, signs: Groups | None = None, device: torch.device = CPU
+    ) -> None:
+        self.recipe, self.device = recipe, device
+        self.train, self.val = zoo.part("train").weights, zoo.part("val").weights
+        if recipe.centre == "network":
+            mean, std = self.train.mean(0), tensor_spread(self.train, zoo.layout)
+        else:
+            mean, std = layer_mean(self.train, zoo.layout), layer_std(self.train, zoo.layout)
+        self.autoencoder = Autoencoder(recipe.config(), zoo.layout, mean, std).to(device)
+        self.head = ProjectionHead(recipe.latent * (window_size(self.autoencoder) if recipe.chunk else 1)).to(device)
+        self.loss = ReconstructionLoss(std if recipe.lwln else None).to(device)
+        self.generator = torch.Generator().manual_seed(recipe.seed)
+        self.permute = None
+        if zoo.layout.group_sizes and recipe.permutations:
+            self.permute = PermutationAugmentation(zoo.layout, recipe.permutations, self.generator, device, signs=signs)
+        self.train, self.val = self.train.to(device), self.val.to(device)
+        parameters = [*self.autoencoder.parameters(), *self.head.parameters()]
+        self.optimizer = torch.optim.AdamW(  # fused: one pass over memory instead of ten
+            parameters, recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.decay, fused=True
+        )
+        self.step = 0
+        self.dtype = precision.fastest_on(device)  # of matrix products; a resumed run keeps the one it began with
+
+    def advance(self) -> Losses:
+        """Do one gradient step."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.rate_at(self.step)
+        self._seed_dropout()
+        rows = torch.randint(len(self.train), (self.recipe.batch,), generator=self.generator).to(self.device)
+        losses = self.losses(self.train[rows])
+        self.optimizer.zero_grad()
+        losses.total.backward()
+        processes.average_gradients(self.optimizer.param_groups[0]["params"])
+        nn.utils.clip_grad_norm_(self.autoencoder.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        return losses
+
+    def _seed_dropout(self) -> None:
+        """Let a step's number decide its masks where processes must not drop alike or a GPU's state is not saved."""
+        if self.recipe.dropout and (processes.count() > 1 or self.device.type != "cpu"):
+            place = self.step * processes.count() + processes.rank()
+            devices.global_generator(self.device).manual_seed((self.recipe.seed * 1_000_003 + place) % 2**63)
+
+    def losses(self, weights: Tensor) -> Losses:
+        """Loss of two views each of networks (B, D)."""
+        views, targets = (torch.cat(pair) for pair in zip(self.view(weights), self.view(weights), strict=True))
+        with precision.mixed(self.dtype, self.device), precision.attention(self.device):
+            code = self._code_windows if self.recipe.chunk else self._code_networks
+            latents, reconstruction, kl = code(views, targets)
+        penalty = self.recipe.kl_weight * kl
+        if self.recipe.beta == 1:
+            return Losses(reconstruction + penalty, reconstruction, self._zero(), kl)
+        first, second = processes.gather(latents, len(views)).chunk(2)
+        contrast = nt_xent(self.head(first), self.head(second))
+        return Losses(combined(reconstruction, contrast, self.recipe.beta) + penalty, reconstruction, contrast, kl)
+
+    def _code_networks(self, views: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents of this process's share, reconstruction and divergence of whole networks (2 B, D)."""
+        rows, mine = len(views), processes.share()
+        views, targets = views[mine], targets[mine]
+        part = len(views) / rows * processes.count()
+        spread: Tensor | float = self.recipe.latent_noise
+        kl = self._zero()
+        if self.recipe.variational:
+            latents, log_variance = self.autoencoder.posterior(views)
+            spread, kl = (log_variance / 2).exp(), processes.mean(part * kl_divergence(latents, log_variance))
+        else:
+            latents = self.autoencoder.encode(views)
+        noise = torch.randn(rows, latents.shape[1], generator=self.generator)[mine].to(self.device) * spread
+        loss = self.loss(self.autoencoder.decode(latents + noise), targets)
+        return latents, processes.mean(part * loss), kl
+
+    def _code_windows(self, views: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Likewise of one window of each network, the same in both of its views."""
+        places = draw_places(self.autoencoder, len(views) // 2, self.generator).repeat(2, 1)
+        noise = torch.randn(*places.shape, self.recipe.latent, generator=self.generator) * self.recipe.latent_noise
+        lwln = self.recipe.lwln
+        mine, size = processes.share(), views.shape[1]
+        rows = (views[mine], targets[mine], places[mine], noise[mine].to(self.device))
+        latents, loss = code_windows(self.autoencoder, *rows, lwln=lwln)
+        weights = [count_weights(self.autoencoder, found, size) for found in (places[mine], places)]
+        return latents, processes.mean(weights[0] / weights[1] * processes.count() * loss), self._zero()
+
+    def _zero(self) -> Tensor:
+        return torch.zeros((), device=self.device)
+
+    def view(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """One augmented view of networks (B, D) and what it has to reconstruct, both (B, D)."""
+        clean = weights
+        if self.permute is not None:
+            chosen = torch.rand(len(weights), 1, generator=self.generator) < self.recipe.permuted
+            clean = torch.where(chosen.to(self.device), self.permute(weights, self.generator), weights)
+        fresh = clean is not weights and self.recipe.target != "clean"  # nobody else will want it
+        view = (erase_ if fresh else erase)(clean, self.generator, probability=self.recipe.erase)
+        return view, {"view": view, "clean": clean, "aligned": weights}[self.recipe.target]
+
+    @torch.no_grad()
+    def measure(self) -> dict[str, float]:
+        """R2 of reconstructions of training and of held-out snapshots, un-augmented."""
+        std, mean = self.loss.std, self.train.mean(0)
+        self.autoencoder.eval()
+        with precision.mixed(self.dtype, self.device):
+            parts = {"train_r2": self.train[:256], "val_r2": self.val}
+            found = {
+                key: r2(self.autoencoder.decode(self.autoencoder.encode(part)), part, std, mean).item()
+                for key, part in parts.items()
+                if len(part)
+            }
+        self.autoencoder.train()
+        return found
+
+    def save(self, path: Path) -> None:
+        """Write everything that a resumed run needs."""
+        tensors = {f"autoencoder.{key}": value for key, value in self.autoencoder.state_dict().items()}
+        tensors |= {f"head.{key}": value for key, value in self.head.state_dict().items()}
+        tensors |= {f"optimizer.{key}": value for key, value in optimizer_tensors(self.optimizer).items()}
+        tensors["random.generator"] = self.generator.get_state()
+        tensors["random.global"] = torch.get_rng_state()
+        write_tensors(path, tensors, {"step": str(self.step), "dtype": str(self.dtype), **self.identity()})
+
+    def resume(self, path: Path) -> None:
+        """Continue from a checkpoint of `save`.
+
+        Raises:
+            ZooError: if the file is damaged or belongs to another recipe or zoo.
+        """
+        try:
+            tensors, metadata = read_tensors(path)
+            found, ours = {key: metadata[key] for key in ("recipe", "zoo")}, self.identity()
+            for key in ("recipe", "zoo"):
+                if found[key] != ours[key]:
+                    raise ValueError(f"it was written for another {key}")
+            self.autoencoder.load_state_dict(prefixed(tensors, "autoencoder."))
+            self.head.load_state_dict(prefixed(tensors, "head."))
+            load_optimizer(self.optimizer, prefixed(tensors, "optimizer."))
+            self.generator.set_state(tensors["random.generator"])
+            torch.set_rng_state(tensors["random.global"])
+            self.step, self.dtype = int(metadata["step"]), DTYPES[metadata["dtype"]]
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ZooError(f"cannot resume from {path}: {error}; delete it to start again") from None
+
+    def identity(self) -> dict[str, str]:
+        """What a checkpoint must have been written for: the recipe, and the training networks (as a digest)."""
+        weights = self.train.cpu().contiguous().view(torch.uint8).numpy().data
+        return {"recipe": str(asdict(self.recipe)), "zoo": hashlib.sha256(weights).hexdigest()}

@@ -1,0 +1,162 @@
+"""How many gradient steps fit in a given time."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from hyperinit.autoencoder import Autoencoder
+from hyperinit.errors import ArgumentError, ZooError
+from hyperinit_training.machine import processes
+from hyperinit_training.machine.devices import device_of
+from hyperinit_training.machine.run_files import append_json, truncate_log, write_json
+from hyperinit_training.recipes.autoencoder import AutoencoderRecipe
+from hyperinit_training.symmetry.align import align
+from hyperinit_training.symmetry.positions import Groups
+from hyperinit_training.train_autoencoder.state import Training
+from hyperinit_training.zoo.statistics import layer_std
+from hyperinit_training.zoo.zoo import LEAST_MODELS, Zoo
+
+TRIED = 5  # gradient steps that are timed
+
+
+def timed(
+    recipe: AutoencoderRecipe, zoo: Zoo, minutes: float | None, folder: Path, device: torch.device
+) -> AutoencoderRecipe:
+    """Choose the number of steps by the time of some; a resumed run keeps the number it began with.
+
+    Args:
+        recipe: how to train; returned as it is if `minutes` is None.
+        zoo: prepared zoo.
+        minutes: of training.
+        folder: keeps the number, in `steps.json`.
+        device: where to train.
+    """
+    if minutes is None:
+        return recipe
+    plan = folder / "steps.json"
+    if processes.agreed(plan.exists()):
+        return _of_steps(recipe, int(json.loads(plan.read_text())["steps"]))
+    seconds = processes.agreed(_seconds(recipe, zoo, device))
+    steps = max(1, round(60 * minutes / seconds))
+    if processes.is_first():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(plan, {"steps": steps, "seconds per step": seconds, "minutes": minutes})
+    return _of_steps(recipe, steps)
+
+
+def _seconds(recipe: AutoencoderRecipe, zoo: Zoo, device: torch.device) -> float:
+    """Time a step; reading a loss waits for a GPU to be done."""
+    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
+        training = Training(recipe, zoo, device=device)
+        training.advance().total.item()
+        began = time.monotonic()
+        losses = [training.advance() for _ in range(TRIED)]
+        losses[-1].total.item()
+    return (time.monotonic() - began) / TRIED
+
+
+def _of_steps(recipe: AutoencoderRecipe, steps: int) -> AutoencoderRecipe:
+    return replace(recipe, steps=steps, warmup=min(recipe.warmup, steps // 5))
+
+
+LOG_EVERY = 50
+CHECKPOINT_SECONDS = 60.0
+
+
+def prepare(zoo: Zoo, recipe: AutoencoderRecipe) -> Zoo:
+    """Reorder the neurons of all snapshots to match each other, family by family, if the recipe says so.
+
+    Raises:
+        ZooError: if the train split is too small to learn from.
+    """
+    train = zoo.part("train")
+    if len(train) < LEAST_MODELS:
+        raise ZooError(f"a zoo must have at least {LEAST_MODELS} snapshots to train on, got {len(train)}")
+    if not recipe.align:
+        return zoo
+    scale = layer_std(train.weights, zoo.layout)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    aligned = zoo.weights
+    if processes.is_first():
+        aligned = align(zoo.weights, zoo.layout, generator=generator, families=zoo.families, scale=scale)
+    return replace(zoo, weights=processes.from_first(aligned))
+
+
+def train_autoencoder(
+    recipe: AutoencoderRecipe,
+    zoo: Zoo,
+    folder: Path,
+    *,
+    signs: Groups | None = None,
+    device: str | torch.device = "cpu",
+) -> Autoencoder:
+    """Train an autoencoder on a prepared zoo; a checkpoint found in `folder` is continued.
+
+    Writes `recipe.json`, `log.jsonl` (one line every 50 steps) and `checkpoint.safetensors` into `folder`; of several
+    processes the first does, and all must see the folder.
+
+    Args:
+        recipe: how to train.
+        zoo: prepared zoo.
+        folder: for the files.
+        signs: groups of neurons that views may flip, see `symmetry.sign_groups`.
+        device: "cpu", "cuda" or "cuda:N"; several processes train on CPUs only.
+
+    Returns:
+        The trained autoencoder in evaluation mode, on the CPU.
+
+    Raises:
+        ArgumentError: if there are more processes than views in a batch, or the device is not there.
+        ZooError: if a checkpoint does not fit, or the processes have different zoos.
+    """
+    if processes.count() > 2 * recipe.batch:
+        raise ArgumentError(f"at most {2 * recipe.batch} processes can share a batch, got {processes.count()}")
+    where = device_of(device)
+    if processes.count() > 1 and where.type != "cpu":
+        raise ArgumentError(f"several processes train an autoencoder on CPUs only, got device {where}")
+    first = processes.is_first()
+    if first:
+        folder.mkdir(parents=True, exist_ok=True)
+    checkpoint, log = folder / "checkpoint.safetensors", folder / "log.jsonl"
+    with torch.random.fork_rng(devices=[] if where.type == "cpu" else [where]):
+        torch.default_generator.manual_seed(recipe.seed)  # initial weights and dropout; restored on leaving
+        training = Training(recipe, zoo, signs, where)
+        _begin(training, checkpoint)
+        if first:
+            write_json(folder / "recipe.json", asdict(recipe))
+            truncate_log(log, training.step)
+        saved = time.monotonic()
+        with tqdm(
+            total=recipe.steps, initial=training.step, unit="step", desc="autoencoder", disable=None if first else True
+        ) as bar:
+            while training.step < recipe.steps:
+                losses = training.advance()
+                bar.update()
+                if not first:
+                    continue
+                if training.step % LOG_EVERY == 0 or training.step == recipe.steps:
+                    record = {key: value.item() for key, value in vars(losses).items()} | training.measure()
+                    append_json(log, {"step": training.step, **record})
+                    bar.set_postfix({key: f"{value:.3f}" for key, value in record.items()})
+                if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    training.save(checkpoint)
+                    saved = time.monotonic()
+        if first:
+            training.save(checkpoint)
+    return training.autoencoder.cpu().eval()
+
+
+def _begin(training: Training, checkpoint: Path) -> None:
+    """Bring all processes to one state."""
+    if not processes.same(int(training.identity()["zoo"][:12], 16)):
+        raise ZooError("all processes must train on one zoo, got different ones")
+    training.dtype = torch.bfloat16 if processes.agreed(training.dtype == torch.bfloat16) else torch.float32
+    if processes.agreed(checkpoint.exists()):
+        training.resume(checkpoint)
+    processes.barrier()  # the first writes from here on, and nobody reads
