@@ -1,1 +1,1 @@
-"""Measurements that the documentation quotes; run from a clone with `python -m benchmarks NAME`."""
+"""Measurements that the documentation quotes. Run them from a clone with `python -m benchmarks NAME`."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks NAME --help`: each measurement is one module, its result one JSON in benchmarks/results/."""
+"""Run one measurement: `python -m benchmarks NAME`. Each is one module and writes JSON to benchmarks/results/."""
 
 from __future__ import annotations
 
@@ -6,69 +6,72 @@ import importlib
 import sys
 from types import ModuleType
 
-COMMANDS = {  # name -> its module in benchmarks, and what it measures
+COMMANDS = {  # name -> module in benchmarks, and title
     "in-dataset": (
         "sources.in_dataset",
-        "accuracy of a source on its own task before and after an epoch of training, and of ensembles",
+        "a source on its own task: accuracy before training, after one epoch, and of ensembles",
     ),
     "full-schedule": (
         "sources.full_schedule",
-        "a source's own task to the end, from PyTorch's default, from init_, and at strength 0.5",
+        "a source on its own task: the full training schedule from PyTorch's default and from init_",
     ),
-    "resnet20": ("sources.resnet20", "a hyper-representation of fine-tuned ResNet-20s, from nothing to samples"),
+    "resnet20": ("sources.resnet20", "a hyper-representation of fine-tuned ResNet-20s: zoo, training and samples"),
     "transfer": (
         "sources.transfer",
-        "a source as the start of training on another data set, against PyTorch's default",
+        "training on another data set from init_, compared with PyTorch's default",
     ),
-    "resize-rules": ("sources.resize_rules", "how tensors are resized, against the plain leading block"),
+    "resize-rules": ("sources.resize_rules", "resizing of tensors in init_, compared with copying the leading block"),
     "select": (
         "sources.select",
-        "test accuracy of init_ when the best of several draws on a few training images is kept",
+        "accuracy of init_ with select=: the best of several draws on a few training images",
     ),
-    "reading": ("speed.reading", "reading a folder of checkpoints into one matrix"),
-    "speed": ("speed", "our code against what people would use instead, and against what the machine allows"),
-    "latency": ("speed.latency", "what init_, ensemble and the import cost"),
-    "pieces": ("paper.pieces", "the commands that measure everything that the report shows, in order"),
-    "prepare": ("paper.prepare", "one piece of what the paper's tables share: a zoo, or an autoencoder of it"),
-    "uniform-start": ("paper.uniform_start", "whether networks learn from the start of the paper's zoos, U(0, 1)"),
+    "reading": ("speed.reading", "time and memory of reading a folder of checkpoints"),
+    "speed": ("speed", "speed of this library, compared with alternatives and with the limits of the machine"),
+    "latency": ("speed.latency", "seconds of the import, of init_ and of ensemble"),
+    "pieces": ("paper.pieces", "print the commands of all measurements that the report shows, in order"),
+    "prepare": ("paper.prepare", "make one part that the paper's tables share: a zoo or an autoencoder"),
+    "uniform-start": (
+        "paper.uniform_start",
+        "whether networks learn when they are initialised from U(0, 1), as the paper's zoos are",
+    ),
     "table1": (
         "paper.table1",
-        "the paper's Table 1 and Figure 4: sampled networks on their own data set; with --all Tables 10 to 13",
+        "the paper's Table 1 and Figure 4: sampled networks in-dataset; with --all also Tables 10 to 13",
     ),
     "table2": ("paper.table2", "the paper's Table 2: transfer to another data set"),
-    "table3": ("paper.table3", "the paper's Table 3: networks of a zoo that the autoencoder has not seen"),
+    "table3": ("paper.table3", "the paper's Table 3: sampling for a zoo that the autoencoder was not trained on"),
     "table4": ("paper.table4", "the paper's Table 4: other architectures"),
     "table9": ("paper.table9", "the paper's Table 9: reconstruction of more diverse zoos"),
-    "figure3": ("paper.figure3", "the paper's Figure 3: noise on latents, and paths between them"),
-    "figure5": ("paper.figure5", "the paper's Figure 5: ensembles of 1 to 15, of a source or of an experiment"),
-    "figure6": ("paper.figure6", "the paper's Figure 6: networks and their reconstructions, fine-tuned side by side"),
+    "figure3": ("paper.figure3", "the paper's Figure 3: noise on latents, and interpolation between latents"),
+    "figure5": ("paper.figure5", "the paper's Figure 5: ensembles of 1 to 15 networks"),
+    "figure6": ("paper.figure6", "the paper's Figure 6: fine-tuning of networks and of their reconstructions"),
     "figures-weights": (
         "paper.figures_weights",
-        "the paper's Figures 2 and 9 to 13: weights by layer before and after reconstruction, latents",
+        "the paper's Figures 2 and 9 to 13: reconstruction layer by layer, and the latents",
     ),
     "novelty": (
         "sources.novelty",
-        "accuracy against likeness to the training networks, with noise and averages as yardsticks",
+        "similarity of generated networks to the training networks, with noise and averages as baselines",
     ),
     "initializer": (
         "sources.initializer",
-        "init_ against what a user has today: epochs and seconds to the same accuracy",
+        "init_ compared with other initialisations: epochs and seconds to the same accuracy",
     ),
     "initializer-other": (
         "sources.initializer_other",
-        "the same on networks outside the zoo: wider with BatchNorm, residual, of linear layers only",
+        "the same on other architectures: wider with BatchNorm, residual, linear layers only",
     ),
-    "report": ("report.document", "docs/results.md with its figures, from all results"),
+    "report": ("report.document", "write docs/results.md and its figures from the result files"),
 }
 
 
 def module_of(name: str) -> ModuleType:
-    """Import the module of a measurement; its `main` takes the arguments that follow the name."""
+    """Import the module of a measurement; its `main` takes the arguments after the name."""
     return importlib.import_module(f"benchmarks.{COMMANDS[name][0]}")
 
 
 def main(argv: list[str]) -> int:
-    """Run one measurement."""
+    """Run the measurement named first; without a known name, print all names. Returns the exit status."""
     if not argv or argv[0] not in COMMANDS:
         print(
             "python -m benchmarks NAME\n" + "\n".join(f"  {name:17} {title}" for name, (_, title) in COMMANDS.items())

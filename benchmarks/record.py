@@ -1,4 +1,4 @@
-"""Result files: what was run, on what, and every raw number."""
+"""Write result files: the command, the configuration, the machine and every raw number."""
 
 from __future__ import annotations
 
@@ -8,27 +8,68 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
 import hyperinit
 
 FOLDER = Path(__file__).parent / "results"
+SOURCES = ("digits", "mnist", "svhn", "cifar10", "stl10")  # the embedded sources that are measured
+BARE = "init_ without calibrate"  # a row of initializer-other
+
+
+class Summary(TypedDict):
+    """A population's values with their mean and standard deviation."""
+
+    mean: float
+    std: float
+    n: int
+    values: list[float]
+
+
+class Record(TypedDict):
+    """A result file as JSON. The shape of `config` and `results` depends on the measurement."""
+
+    name: str
+    command: str
+    config: dict[str, Any]
+    hyperinit: str
+    commit: str
+    torch: str
+    device: str
+    date: str
+    seconds: float
+    results: dict[str, Any]
 
 
 def parser(name: str, about: str | None) -> argparse.ArgumentParser:
-    """Return a parser with the option that all measurements have."""
+    """Return a parser with the options that every measurement takes."""
     made = argparse.ArgumentParser(prog=f"python -m benchmarks {name}", description=about)
     made.add_argument("--out", type=Path, help="folder of the result; default benchmarks/results")
     return made
 
 
-def save(  # noqa: PLR0913 - what a result consists of
-    name: str, command: str, config: dict[str, Any], results: dict[str, Any], began: float, folder: Path | None = None
+def save(  # noqa: PLR0913 - the parts of a result file
+    name: str,
+    command: str,
+    config: dict[str, Any],
+    results: Mapping[str, Any],
+    began: float,
+    folder: Path | None = None,
 ) -> Path:
-    """Write one result as JSON into `folder`, by default `benchmarks/results`, and return its path."""
+    """Write one result to `folder`/`name`.json and return its path.
+
+    Args:
+        name: name of the file, without its suffix.
+        command: the command line that repeats the measurement.
+        config: the settings it ran with.
+        results: the numbers, as JSON.
+        began: `time.monotonic()` when the measurement started.
+        folder: where the file goes; by default benchmarks/results.
+    """
     record = {
         "name": name,
         "command": command,
@@ -45,7 +86,7 @@ def save(  # noqa: PLR0913 - what a result consists of
 
 
 def stamp() -> dict[str, str]:
-    """What was measured, where and when."""
+    """Return the version and commit that were measured, the machine, and today's date."""
     return {
         "hyperinit": hyperinit.__version__,
         "commit": _commit(),
@@ -55,8 +96,12 @@ def stamp() -> dict[str, str]:
     }
 
 
-def summary(values: list[float]) -> dict[str, Any]:
-    """Mean, standard deviation and the raw values."""
+def summary(values: list[float]) -> Summary:
+    """Return mean, population standard deviation and raw values, rounded to 5 decimals.
+
+    >>> summary([0.25, 0.75])
+    {'mean': 0.5, 'std': 0.25, 'n': 2, 'values': [0.25, 0.75]}
+    """
     numbers = torch.tensor(values, dtype=torch.float64)
     return {
         "mean": round(numbers.mean().item(), 5),
@@ -67,7 +112,7 @@ def summary(values: list[float]) -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """The commit that was measured, marked if the tree has changes beside what measuring itself writes."""
+    """Return the measured commit, with "-dirty" if tracked files outside benchmarks/results and docs have changed."""
     found, changed = (
         subprocess.run(["git", *words], cwd=FOLDER.parent.parent, capture_output=True, text=True, check=False).stdout
         for words in (
@@ -76,6 +121,3 @@ def _commit() -> str:
         )
     )
     return (found.strip() or "unknown") + "-dirty" * bool(changed)
-
-
-BARE = "init_ without calibrate"

@@ -1,8 +1,9 @@
-"""Start PyTorch networks from weights that a generative model decoded, instead of from noise.
+"""Initialise PyTorch networks with weights sampled from a generative model of trained networks.
 
-    hyperinit.init_(model, source="mnist")      # in place
-    ens = hyperinit.ensemble(n=15)              # 15 diverse networks, one module
-    print(hyperinit.plan(model))                # what init_ would do
+    hyperinit.init_(model, source="mnist")              # writes the parameters in place
+    ens = hyperinit.ensemble(n=15)                      # 15 different networks in one module
+    plan = hyperinit.plan(model, source="mnist")        # what init_ would do; print(plan) is a table
+    hyperinit.init_(model, plan=plan)                   # exactly that
 
 Source: Schürholt et al. 2022, arXiv:2209.14733, "Hyper-Representations as Generative Models".
 """

@@ -1,4 +1,4 @@
-"""`python -m hyperinit ...`: the command line without its console script."""
+"""Runs the command line as `python -m hyperinit ...`."""
 
 import sys
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 
-LONGEST = 1000  # characters of what a refusal quotes
-UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")  # or worse in a terminal
+LONGEST = 1000  # characters of another error that a message quotes
+# Control characters, which a terminal may obey, bidirectional marks, and lone surrogates, which cannot be printed.
+UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class HyperinitError(Exception):
@@ -24,39 +25,39 @@ class UnknownNameError(HyperinitError, KeyError):
 
 
 class ArgumentError(HyperinitError, ValueError):
-    """An argument has a value or a shape that it may not have."""
+    """An argument has a type, value or shape that is not allowed."""
 
 
 class LayoutError(HyperinitError, ValueError):
-    """The tensors of a module, a file or a zoo are not the ones that a layout lists."""
+    """The tensors of a module, a file or a zoo do not have the names and shapes of a layout."""
 
 
 class ArtifactError(HyperinitError, ValueError):
-    """A hyper-representation file is missing, cut off, altered or of another format."""
+    """A file of a hyper-representation, an ensemble or an index is missing, damaged or of another format."""
 
 
 class PlanError(HyperinitError, ValueError):
-    """Too little of the module would be decoded, or its parameters cannot be written."""
+    """The module cannot be initialised: too little would be decoded, or its parameters cannot be written."""
 
 
 class ZooError(HyperinitError, ValueError):
-    """A model zoo is incomplete, holds NaN, or does not fit what it is used for."""
+    """A model zoo is incomplete, holds NaN, or does not suit its use."""
 
 
 class DataError(HyperinitError, ValueError):
-    """Images are missing or are not in the format that their place promises."""
+    """Images are missing or have an unexpected format."""
 
 
 class DownloadError(HyperinitError, OSError):
-    """A file could not be fetched from the network, or the network is forbidden."""
+    """A file could not be downloaded, or downloads are forbidden."""
 
 
 class MissingExtraError(HyperinitError, ImportError):
-    """A command needs packages that `pip install hyperinit[train]` brings."""
+    """A command needs packages of `pip install hyperinit[train]`."""
 
 
 def shown(value: object) -> str:
-    """Return a value as text for a message, cut to 80 characters.
+    """Return a value as text for a message, in ASCII and cut to 80 characters.
 
     >>> shown("a" * 100)[-5:]
     'aa...'

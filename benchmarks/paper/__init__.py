@@ -1,1 +1,1 @@
-"""The paper's tables and figures, one script each."""
+"""Scripts that measure the paper's tables and figures, one module each."""

@@ -1,11 +1,11 @@
-"""Figure 3: accuracy and reconstruction under noise on latents, and along straight paths between latents.
+"""Figure 3: accuracy and reconstruction under noise on latents, and accuracy of interpolated latents.
 
 python -m benchmarks figure3 --images svhn --scale small --data DATA
 python -m benchmarks figure3 --images svhn --part train --scale small --data DATA
 
-Noise is relative: its standard deviation is a share of that of the latents, coordinate by coordinate. Paths lead from
-epoch 5, which no autoencoder was trained on, to epoch 25 of one network, and between two networks. The paper takes
-networks that were held out; `--part train` takes those that the autoencoder was trained on.
+Noise is relative to the standard deviation of each latent coordinate. Latents are interpolated linearly from epoch 5
+(which no autoencoder was trained on) to epoch 25 of one network, and between two networks. The paper uses held-out
+networks; `--part train` uses the networks that the autoencoder was trained on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.experiment import Experiment
-from benchmarks.populations import Task
+from benchmarks.populations import Progress, Task
 from benchmarks.record import save, summary
 from benchmarks.scales import command, parse, parser
 from hyperinit.representation import HyperRepresentation
@@ -27,15 +27,17 @@ from hyperinit_training.zoo.zoo import Zoo
 
 NOISES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 STEPS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-MOST = 50  # networks that get noise
-PAIRS = 250  # of different networks; as many as there are networks otherwise
+MOST = 50  # networks whose latents get noise
+PAIRS = 250  # pairs of different networks, at most the scale's draws
 
 
 def main(argv: list[str]) -> None:
     """Measure and write `figure3-IMAGES-SCALE.json`."""
     made = parser("figure3", __doc__)
     made.add_argument("--images", default="svhn")
-    made.add_argument("--part", choices=("test", "train"), default="test", help="whose latents")
+    made.add_argument(
+        "--part", choices=("test", "train"), default="test", help="part of the zoo whose latents are used"
+    )
     arguments = parse(made, argv)
     began = time.monotonic()
     scale = arguments.scale
@@ -55,26 +57,28 @@ def main(argv: list[str]) -> None:
 
 
 def noisy(hr: HyperRepresentation, networks: Tensor, task: Task) -> dict[str, Any]:
-    """Accuracy and R2 of networks (N, D) whose latents got noise."""
+    """Return accuracy and R2 of networks (N, D) decoded from their latents plus noise, by size of the noise."""
     z, generator = hr.encode(networks), torch.Generator().manual_seed(0)
     std, mean = layer_std(hr.anchors.weights, hr.layout), hr.anchors.weights.mean(0)
+    spread = hr.anchors.z.std(0)  # (L,)
     found = {}
     for noise in NOISES:
-        weights = hr.decode(z + noise * hr.anchors.z.std(0) * torch.randn(z.shape, generator=generator))
+        weights = hr.decode(z + noise * spread * torch.randn(z.shape, generator=generator))
         explained = r2(weights, networks, std, mean).item()
         found[str(noise)] = {"accuracy": summary(task.test(weights)), "r2": round(explained, 5)}
     return found
 
 
 def paths(hr: HyperRepresentation, held: Zoo, task: Task, pairs: int) -> dict[str, Any]:
-    """Mean accuracy at every step of paths along one network's training and between two networks."""
+    """Return accuracies along interpolations from a network's first to its last snapshot, and between two networks."""
     z, models = hr.encode(held.weights), torch.tensor([s.model for s in held.snapshots])
     epochs = torch.tensor([s.epoch for s in held.snapshots])
-    ends = [
+    ends = [  # rows of the first and the last snapshot of each network
         (rows[epochs[rows].argmin()], rows[epochs[rows].argmax()])
         for rows in ((models == model).nonzero()[:, 0] for model in models.unique())
     ]
     generator = torch.Generator().manual_seed(0)
+    # Drawn pairs may be of one network, and such pairs are dropped: 8 times as many leave enough.
     drawn = torch.randint(len(z), (8 * pairs, 2), generator=generator)
     between = drawn[models[drawn[:, 0]] != models[drawn[:, 1]]][:pairs]
     return {
@@ -83,6 +87,6 @@ def paths(hr: HyperRepresentation, held: Zoo, task: Task, pairs: int) -> dict[st
     }
 
 
-def _path(hr: HyperRepresentation, z: Tensor, ends: Tensor, task: Task) -> dict[str, Any]:
+def _path(hr: HyperRepresentation, z: Tensor, ends: Tensor, task: Task) -> Progress:
     first, last = z[ends[:, 0]], z[ends[:, 1]]
     return {str(step): summary(task.test(hr.decode(first + step * (last - first)))) for step in STEPS}

@@ -1,7 +1,7 @@
-"""Figure 5: ensembles of 1 to 15 networks, 15 random ones of each size, of generated and of trained networks.
+"""Figure 5: ensembles of 1 to 15 generated or trained networks, 15 random ensembles of each size.
 
-python -m benchmarks figure5 --source svhn --data DATA         # an embedded source and its zoo's networks
-python -m benchmarks figure5 --images svhn --scale small --data DATA   # an experiment: with and without LWLN, scratch
+python -m benchmarks figure5 --source svhn --data DATA         # an embedded source
+python -m benchmarks figure5 --images svhn --scale small --data DATA   # an experiment
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from benchmarks.scales import command, parse, parser
 from hyperinit_training.images.dataset import load_images
 from hyperinit_training.recipes.zoo import ZooRecipe
 
-POOL = 60  # networks that the ensembles are drawn from
+POOL = 60  # networks from which ensembles are drawn
 SIZES = tuple(range(1, 16))
 
 
 def main(argv: list[str]) -> None:
     """Measure and write `figure5-SOURCE.json` or `figure5-IMAGES-SCALE.json`."""
     made = parser("figure5", __doc__)
-    made.add_argument("--source", help="an embedded source")
-    made.add_argument("--images", help="an experiment")
+    made.add_argument("--source", help="measure this embedded source")
+    made.add_argument("--images", help="measure the experiment on this data set")
     arguments = parse(made, argv)
     if bool(arguments.source) == bool(arguments.images):
         made.error("give either --source or --images")
@@ -52,6 +52,7 @@ def main(argv: list[str]) -> None:
 
 
 def _of_source(arguments: argparse.Namespace) -> tuple[Task, dict[str, Tensor], dict[str, Any]]:
+    """Return the task, the pools of networks (N, D) by row, and the configuration."""
     hr = hyperinit.load(arguments.source)
     name, pool = hr.card.zoo["images"]["name"], _pool(arguments)
     recipe = ZooRecipe(images=name, models=1, activation=hr.card.zoo["recipe"]["activation"])
@@ -64,6 +65,7 @@ def _of_source(arguments: argparse.Namespace) -> tuple[Task, dict[str, Tensor], 
 
 
 def _of_experiment(arguments: argparse.Namespace) -> tuple[Task, dict[str, Tensor], dict[str, Any]]:
+    """Return the task, the pools of networks (N, D) by row, and the configuration."""
     experiment = Experiment(arguments.images, arguments.scale, arguments.experiments, arguments.data)
     pool = _pool(arguments)
     task = Task.of(experiment.images, experiment.recipe().zoo)

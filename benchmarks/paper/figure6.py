@@ -1,4 +1,4 @@
-"""Figure 6: held-out networks and their reconstructions, fine-tuned side by side: accuracy, and distance of the pairs.
+"""Figure 6: fine-tune held-out networks and their reconstructions; compare accuracy and measure distance.
 
 python -m benchmarks figure6 --images svhn --scale small --data DATA
 
@@ -8,13 +8,12 @@ Both networks of a pair see the same images in the same order.
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import torch
 from torch.nn import functional
 
 from benchmarks.experiment import Experiment
-from benchmarks.populations import Task, shown
+from benchmarks.populations import Progress, Task, shown
 from benchmarks.record import save, summary
 from benchmarks.scales import command, parse, parser
 
@@ -37,17 +36,17 @@ def main(argv: list[str]) -> None:
     print(save(name, command("figure6", arguments), config, results, began, arguments.out).name)
 
 
-def pairs(experiment: Experiment, task: Task, variant: str) -> dict[str, Any]:
-    """Accuracies of originals and reconstructions by epoch, with distance and cosine within the pairs."""
+def pairs(experiment: Experiment, task: Task, variant: str) -> dict[str, Progress]:
+    """Return accuracies of originals and reconstructions by epoch, and distance and cosine within each pair."""
     hr, held = experiment.representation(variant), experiment.prepared(variant).part("test")
     last = max(s.epoch for s in held.snapshots)
     rows = [row for row, s in enumerate(held.snapshots) if s.epoch == last][: experiment.scale.population]
     original = held.weights[rows]
     decoded, epochs = hr.decode(hr.encode(original)), shown(1, experiment.scale.tuned[0])
 
-    def run() -> dict[str, Any]:
+    def run() -> dict[str, Progress]:
         first, second = ({0: start, **task.tuned(start, epochs)} for start in (original, decoded))
-        found: dict[str, Any] = {"original": {}, "reconstructed": {}, "distance": {}, "cosine": {}}
+        found: dict[str, Progress] = {"original": {}, "reconstructed": {}, "distance": {}, "cosine": {}}
         for epoch in first:
             key, one, other = str(epoch), first[epoch], second[epoch]
             found["original"][key], found["reconstructed"][key] = (summary(task.test(w)) for w in (one, other))
@@ -56,7 +55,9 @@ def pairs(experiment: Experiment, task: Task, variant: str) -> dict[str, Any]:
         return found
 
     sums = [torch.sum(w.double()).item() for w in (original, decoded)]
-    key = {"starts": sums, "count": len(rows), "recipe": task.recipe.to_json()}
-    key |= {"epochs": list(epochs), "images": len(task.data.train[1])}
-    pairs: dict[str, Any] = experiment.cached(f"figure6 {variant}", key, run)
-    return pairs
+    key = {
+        "starts": sums, "count": len(rows), "recipe": task.recipe.to_json(),
+        "epochs": list(epochs), "images": len(task.data.train[1]),
+    }  # fmt: skip
+    found: dict[str, Progress] = experiment.cached(f"figure6 {variant}", key, run)
+    return found

@@ -1,8 +1,8 @@
-"""Figures 2 and 9 to 13: weights by layer and accuracies before and after reconstruction; the geometry of latents.
+"""Figures 2 and 9 to 13: weights and accuracies before and after reconstruction, and the geometry of latents.
 
 python -m benchmarks figures-weights --images svhn --scale small --data DATA
 
-R2 is the paper's (Appendix C), over all weights as they are, and beside it in units of each layer's spread.
+R2 is measured twice: over all weights as in the paper (Appendix C), and with each layer scaled to unit variance.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hyperinit_training.train_autoencoder.explained import r2, r2_per_layer
 from hyperinit_training.zoo.statistics import layer_std
 
 BINS = 40
-DIMENSIONS = 4  # single ones that are shown: half where all and the top 30 % differ most, half where least
+DIMENSIONS = 4  # latent coordinates with a histogram: half differ most between all and the top 30 %, half least
 
 
 def main(argv: list[str]) -> None:
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> None:
 
 
 def layers(hr: HyperRepresentation, real: Tensor, decoded: Tensor) -> dict[str, Any]:
-    """Histograms of each layer's weights on common bins, standard deviations and R2."""
+    """Return R2, standard deviations and histograms of each layer's real and decoded weights, both (N, D)."""
     explained, found = r2_per_layer(decoded, real, hr.layout), {}
     for name, where in hr.layout.layer_slices.items():
         ends = real[:, where].min().item(), real[:, where].max().item()
@@ -68,7 +68,7 @@ def layers(hr: HyperRepresentation, real: Tensor, decoded: Tensor) -> dict[str, 
 
 
 def latents(z: Tensor) -> dict[str, Any]:
-    """Quantiles (0, 5, 25, 50, 75, 95, 100 %) of the norms and of pairwise cosines of latents (N, L)."""
+    """Return quantiles (0, 5, 25, 50, 75, 95, 100 %) of the norms and of the pairwise cosines of latents (N, L)."""
     levels = torch.tensor([0, 0.05, 0.25, 0.5, 0.75, 0.95, 1])
     return {
         "norm": [round(value, 4) for value in z.norm(dim=1).quantile(levels).tolist()],
@@ -78,15 +78,16 @@ def latents(z: Tensor) -> dict[str, Any]:
 
 
 def cosines(z: Tensor) -> Tensor:
-    """Cosines between different latents (N, L), at most 100,000 of the pairs."""
+    """Return the cosines between different latents (N, L), of at most 100,000 random pairs."""
     directions = functional.normalize(z, dim=1)
     found = (directions @ directions.T)[tuple(torch.triu_indices(len(z), len(z), 1))]
     return found[torch.randperm(len(found), generator=torch.Generator().manual_seed(0))[:100_000]]
 
 
 def histograms(train: Tensor, test: Tensor, scores: Tensor) -> dict[str, Any]:
-    """Histograms of norms and pairwise cosines of both parts' latents (N, L), and of single dimensions of `train`."""
+    """Return histograms of norms and cosines of both parts' latents (N, L), and of single coordinates of `train`."""
     top = train[scores.argsort(descending=True)[: max(1, round(0.3 * len(train)))]]
+    # How many standard deviations the mean of the top 30 % lies from the mean of all, (L,).
     shift = (top.mean(0) - train.mean(0)).abs() / train.std(0).clamp_min(1e-6)
     order = shift.argsort(descending=True)
     half = DIMENSIONS // 2
@@ -101,7 +102,7 @@ def histograms(train: Tensor, test: Tensor, scores: Tensor) -> dict[str, Any]:
 
 
 def histogram(parts: dict[str, Tensor], ends: tuple[float, float] | None = None) -> dict[str, Any]:
-    """Count values on common bins, by default from the least to the largest of all parts.
+    """Count the values of each part on common bins, by default from the smallest to the largest value of all parts.
 
     >>> histogram({"a": torch.tensor([0.0, 1.0])})["range"]
     [0.0, 1.0]

@@ -1,23 +1,23 @@
-"""Everything that docs/results.md shows, as commands in an order in which each finds what it needs.
+"""Print the commands that measure all of docs/results.md, in an order that respects their dependencies.
 
 python -m benchmarks pieces --scale small --data DATA | sh -e
 
-Every command is one piece: a killed one goes on where it was when it is given again, and zoos, autoencoders and trained
-populations that are there are used. The report comes last.
+A command that was interrupted resumes when it is run again. Zoos, autoencoders and trained populations that exist are
+not made again. The last command writes the report.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from benchmarks.record import SOURCES
 from benchmarks.scales import VARIANTS, parse, parser
 
 DIGITS, PHOTOGRAPHS = ("mnist", "svhn"), ("cifar10", "stl10")  # the paper's domains: one channel, three channels
-SOURCES = ("digits", *DIGITS, *PHOTOGRAPHS)
 
 
 def main(argv: list[str]) -> None:
-    """Print the commands."""
+    """Print the commands, one a line."""
     arguments = parse(parser("pieces", __doc__), argv)
     data = f" --data {arguments.data}" if arguments.data else ""
     for piece in pieces():
@@ -26,7 +26,7 @@ def main(argv: list[str]) -> None:
 
 
 def pieces() -> Iterator[str]:
-    """Yield the name and the options of every measurement but the report.
+    """Yield the name and the options of every measurement except the report.
 
     >>> list(pieces())[:2]
     ['prepare --images mnist --part zoo', 'prepare --images svhn --part zoo']

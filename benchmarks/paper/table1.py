@@ -1,4 +1,4 @@
-"""Table 1 and Figure 4: sampled networks on their own data set, before and after fine-tuning, against scratch.
+"""Table 1 and Figure 4: sampled networks in-dataset, before and after fine-tuning, compared with training from scratch.
 
 python -m benchmarks table1 --images mnist --scale small --data DATA
 """
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.experiment import Experiment
-from benchmarks.populations import Rows, Task, shown
+from benchmarks.populations import Progress, Task, shown
 from benchmarks.record import save, summary
 from benchmarks.scales import command, parse, parser
 
-TUNED = ("kde30", "kde30-marginal")  # S_KDE30 as the released code draws it, and as the paper's text says
+TUNED = ("kde30", "kde30-marginal")  # S_KDE30 as in the released code, and as in the paper's text
 OTHERS = ("kde", "neigh", "neigh30", "gan", "gan30")  # fine-tuned with --all only: Tables 10 to 13
 
 
@@ -51,10 +51,10 @@ def main(argv: list[str]) -> None:
     print(save(name, command("table1", arguments), config, {"rows": rows}, began, arguments.out).name)
 
 
-def untrained(experiment: Experiment, task: Task) -> dict[str, dict[str, object]]:
-    """Epoch 0 of every method, of both autoencoders and of the zoo: Figure 4."""
+def untrained(experiment: Experiment, task: Task) -> dict[str, Progress]:
+    """Return accuracies before training of every method, of all autoencoders and of the zoo: Figure 4."""
     count = experiment.scale.draws
-    rows: dict[str, dict[str, object]] = {
+    rows: dict[str, Progress] = {
         row: {"0": summary(task.test(sample(experiment, "lwln", row, count)))}
         for row in experiment.representation().methods()
     }
@@ -69,31 +69,32 @@ def untrained(experiment: Experiment, task: Task) -> dict[str, dict[str, object]
     return rows
 
 
-def tell(where: str, row: str, found: Rows, epochs: tuple[int, ...]) -> None:
-    """Print a population's mean accuracies at some of its epochs."""
+def tell(where: str, row: str, found: Progress, epochs: tuple[int, ...]) -> None:
+    """Print a population's mean accuracies at those of `epochs` that were measured."""
     words = {epoch: f"{found[str(epoch)]['mean']:.2%}" for epoch in epochs if str(epoch) in found}
     print(where, row, words, flush=True)
 
 
 def sample(experiment: Experiment, variant: str, method: str, count: int) -> Tensor:
-    """Draw networks (count, D) with a fixed seed: a table's and a figure's are the same."""
+    """Draw networks (count, D) with a fixed seed, so that tables and figures show the same networks."""
     generator = torch.Generator().manual_seed(1)
     return experiment.representation(variant).sample(count, method=method, generator=generator)
 
 
 def held_out(experiment: Experiment, count: int) -> Tensor:
-    """Last snapshots (count, D) of the zoo's held-out networks, of its others if there are too few: B_F's starts."""
+    """Return last snapshots (count, D) for B_F: test networks first, then val and train networks."""
     zoo = experiment.zoo
     last = max(s.epoch for s in zoo.snapshots)
     order = sorted(range(len(zoo)), key=lambda row: ("test", "val", "train").index(zoo.snapshots[row].split))
     return zoo.weights[[row for row in order if zoo.snapshots[row].epoch == last][:count]]
 
 
-def populations(
-    experiment: Experiment, task: Task, name: str, starts: Tensor, epochs: tuple[int, ...]
-) -> dict[str, dict[str, object]]:
-    """Train a population, or take the one that was trained before from the same weights."""
-    key = {"starts": starts.double().sum().item(), "count": len(starts), "recipe": task.recipe.to_json()}
-    key |= {"epochs": list(dict.fromkeys(epochs)), "images": len(task.data.train[1])}
-    found: dict[str, dict[str, object]] = experiment.cached(name, key, lambda: task.progress(starts, key["epochs"]))
+def populations(experiment: Experiment, task: Task, name: str, starts: Tensor, epochs: tuple[int, ...]) -> Progress:
+    """Train a population from `starts` (N, D), or return the stored result of the same training."""
+    reported = list(dict.fromkeys(epochs))
+    key = {
+        "starts": starts.double().sum().item(), "count": len(starts), "recipe": task.recipe.to_json(),
+        "epochs": reported, "images": len(task.data.train[1]),
+    }  # fmt: skip
+    found: Progress = experiment.cached(name, key, lambda: task.progress(starts, reported))
     return found

@@ -1,4 +1,4 @@
-"""Table 2: networks generated for one data set, fine-tuned on another with the other's hyperparameters.
+"""Table 2: fine-tune networks of one data set on another, with the hyperparameters of the other's zoo.
 
 python -m benchmarks table2 --source svhn --target mnist --scale small --data DATA
 """
@@ -21,8 +21,8 @@ METHODS = ("kde30", "neigh30", "gan30")
 def main(argv: list[str]) -> None:
     """Measure and write `table2-SOURCE-TARGET-SCALE.json`."""
     made = parser("table2", __doc__)
-    made.add_argument("--source", default="svhn")
-    made.add_argument("--target", default="mnist")
+    made.add_argument("--source", default="svhn", help="data set whose networks are sampled")
+    made.add_argument("--target", default="mnist", help="data set on which they are fine-tuned")
     made.add_argument("--all", action="store_true", default=None, help="all methods and alignment, for Tables 10 to 13")
     arguments = parse(made, argv)
     began = time.monotonic()
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
         starts["kde30, aligned"] = sample(source, "aligned", "kde30", scale.population)
     rows = {}
     for row, weights in starts.items():
-        # The scratch population is that of the target's own table, so that it is trained once.
+        # The population from scratch is also a row of the target's Table 1: the shared name trains it only once.
         at, name = (target, "table1 scratch") if row == "scratch" else (source, f"table2 {arguments.target} {row}")
         short, long = scale.tuned
         epochs = shown(1, short, long) if row == "scratch" else shown(1, long)

@@ -1,4 +1,4 @@
-"""Table 3: networks decoded by the autoencoder of one zoo, conditioned on the networks of another, without training.
+"""Table 3: sample with the autoencoder of one zoo, conditioned on the networks of another, without training.
 
 python -m benchmarks table3 --source mnist --target svhn --scale small --data DATA
 """
@@ -20,8 +20,10 @@ SIZE = 15  # members of an ensemble
 def main(argv: list[str]) -> None:
     """Measure and write `table3-SOURCE-TARGET-SCALE.json`."""
     made = parser("table3", __doc__)
-    made.add_argument("--source", default="mnist", help="whose zoo the autoencoder was trained on")
-    made.add_argument("--target", default="svhn", help="whose zoo conditions it, and whose test images count")
+    made.add_argument("--source", default="mnist", help="data set whose zoo the autoencoder was trained on")
+    made.add_argument(
+        "--target", default="svhn", help="data set whose zoo conditions the samples, and on which they are tested"
+    )
     arguments = parse(made, argv)
     began = time.monotonic()
     scale = arguments.scale

@@ -1,9 +1,9 @@
-"""Table 4: weights generated for MNIST's network start other architectures, which are trained on SVHN.
+"""Table 4: initialise other architectures with weights generated for MNIST's network, and train them on SVHN.
 
 python -m benchmarks table4 --scale small --data DATA
 
-The random start is PyTorch's and, where the source's zoo starts from U(0, 1) as the paper's does, that too: the paper
-does not say which it took. The networks of a row train side by side.
+The paper does not say which random initialisation it compares with. Here it is PyTorch's default, and also U(0, 1) if
+the source's zoo was initialised so, as the paper's is. The networks of a row are trained side by side.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import torch
 from torch import nn
 
 import hyperinit
 from benchmarks.experiment import Experiment
-from benchmarks.record import save, summary
+from benchmarks.populations import Progress, tensors
+from benchmarks.record import Summary, save, summary
 from benchmarks.scales import command, parse, parser
 from hyperinit.nets import table4
 from hyperinit_training.recipes.zoo import ZooRecipe
@@ -26,7 +27,7 @@ from hyperinit_training.train_zoo import stacked
 from hyperinit_training.train_zoo.schedules import schedule
 from hyperinit_training.train_zoo.stacked import Data, Network
 
-NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {  # with the way in which the vector is laid over each
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {  # constructor, and `fit` of `init_`
     "ResCNN": (table4.ResCNN, "layerwise"),
     "FourConv": (table4.FourConv, "flat"),
     "FourConvSkip": (table4.FourConvSkip, "flat"),
@@ -36,25 +37,25 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {  # with the way in 
 def main(argv: list[str]) -> None:
     """Measure and write `table4-mnist-svhn-SCALE.json`."""
     made = parser("table4", __doc__)
-    made.add_argument("--population", type=int, help="networks of each row; default the scale's")
-    made.add_argument("--epochs", type=int, help="of training; default the scale's for transfer")
+    made.add_argument("--population", type=int, help="networks in each row; by default the scale's")
+    made.add_argument("--epochs", type=int, help="epochs of training; by default the scale's for transfer")
     arguments = parse(made, argv)
     began = time.monotonic()
     scale = arguments.scale
     source, target = (Experiment(n, scale, arguments.experiments, arguments.data) for n in ("mnist", "svhn"))
     count, last = arguments.population or scale.population, arguments.epochs or scale.tuned[1]
-    train, test = (tuple(map(torch.from_numpy, target.images.normalised(part))) for part in ("train", "test"))
+    train, test = (tensors(target.images, part) for part in ("train", "test"))
     if scale.name == "smoke":
-        train = tuple(part[:300] for part in train)
+        train = train[0][:300], train[1][:300]
     epochs = sorted({1, min(5, last), last})
     recipe = replace(target.recipe().zoo, epochs=last, snapshots=tuple(epochs))
     uniform = source.recipe().zoo.init == "uniform"
     key = {"count": count, "recipe": recipe.to_json(), "images": len(train[0])}
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, Progress] = {}
     for name, (make, fit) in NETWORKS.items():
         for start in ("default", *(["uniform"] if uniform else []), "generated"):
             models = [_model(make, fit, start, seed, source) for seed in range(count)]
-            row = source.cached(f"table4 {name} {start}", key, lambda made=models: _run(made, train, test, recipe))
+            row = source.cached(f"table4 {name} {start}", key, partial(_run, models, train, test, recipe))
             rows[f"{name}, {start}"] = row
             print(name, start, {epoch: f"{found['mean']:.2%}" for epoch, found in row.items()}, flush=True)
     config = {"table": "table4", "key": "mnist-svhn", "epochs": [0, *epochs], "count": count, **source.config()}
@@ -64,6 +65,7 @@ def main(argv: list[str]) -> None:
 
 
 def _model(make: Callable[[], nn.Module], fit: str, start: str, seed: int, source: Experiment) -> nn.Module:
+    """Return a network with its initial weights: "default", "uniform" or "generated"."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = make()
@@ -79,8 +81,8 @@ def _model(make: Callable[[], nn.Module], fit: str, start: str, seed: int, sourc
     return model
 
 
-def _run(models: Sequence[nn.Module], train: Data, test: Data, recipe: ZooRecipe) -> dict[int, Any]:
-    """Test accuracies before training and at the snapshots of the recipe; a network's seed is its place."""
+def _run(models: Sequence[nn.Module], train: Data, test: Data, recipe: ZooRecipe) -> dict[int, Summary]:
+    """Return test accuracies before training and at the recipe's snapshots; network i trains in the order of seed i."""
     network = Network(lambda: models[0])
     starts = torch.stack([network.layout.flatten(model.state_dict()) for model in models])
     draws = (torch.Generator().manual_seed(seed) for seed in range(len(models)))

@@ -1,14 +1,14 @@
-"""Table 9: R2 of reconstruction on the test parts of three SVHN zoos, by autoencoders of the first and of the third.
+"""Table 9: R2 of reconstruction on the test networks of three SVHN zoos, by the autoencoders of zoos 1 and 3.
 
 python -m benchmarks table9 --scale small --data DATA
 
-Zoo 1 varies in seeds only, zoo 2 in activation, decay and dropout too, zoo 3 in initialisation and rate too.
+Zoo 1 varies the seed only. Zoo 2 also varies activation, weight decay and dropout. Zoo 3 also varies initialisation and
+learning rate.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from benchmarks.experiment import Experiment
 from benchmarks.record import save
@@ -36,8 +36,11 @@ def main(argv: list[str]) -> None:
                arguments.out).name)  # fmt: skip
 
 
-def explained(experiment: Experiment, tests: dict[str, Zoo]) -> dict[str, Any]:
-    """R2, in units of the training zoo's layers, of the networks of each zoo; 1 is perfect, 0 is the training mean."""
+def explained(experiment: Experiment, tests: dict[str, Zoo]) -> dict[str, float]:
+    """Return R2 for each zoo of `tests`: 1 is perfect, 0 is the mean training network.
+
+    Weights are scaled by the standard deviation of their layer over the training zoo.
+    """
     recipe, zoo = experiment.recipe().autoencoder, experiment.prepared()
     autoencoder = train_autoencoder(recipe, zoo, experiment.folder / "lwln")
     train = zoo.part("train").weights

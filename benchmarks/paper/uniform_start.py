@@ -1,9 +1,9 @@
-"""Do networks that start from U(0, 1), as the paper's zoos of MNIST and SVHN do, learn at all? Accuracy by epoch.
+"""Accuracy by epoch of networks initialised from U(0, 1), as the paper's zoos of MNIST and SVHN are.
 
 python -m benchmarks uniform-start --images svhn --data DATA
 
-The SVHN subset has 8,190 training images, a seventh of what the paper's zoo saw, so that the same number of steps
-takes seven times as many epochs.
+The SVHN subset has 8,190 training images, a seventh of the paper's. The same number of steps therefore takes seven
+times as many epochs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmarks.populations import Task
 from benchmarks.record import save
 from benchmarks.scales import command, parse, parser
 
-POINTS = 10  # of the curve
+POINTS = 10  # epochs at which the curve is measured
 
 
 def main(argv: list[str]) -> None:

@@ -1,1 +1,1 @@
-"""The report: claims, tables and figures made from result files."""
+"""The report docs/results.md: claims, tables and figures from the result files."""

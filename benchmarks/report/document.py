@@ -1,4 +1,4 @@
-"""Build docs/results.md and its figures from the result files: the paper's number, ours, and whether they agree.
+"""Write docs/results.md and its figures from the result files: the paper's numbers, ours, and whether they agree.
 
 python -m benchmarks report
 """
@@ -24,38 +24,45 @@ from hyperinit_training.recipes.load import load_recipe
 
 HEAD = """# The paper's tables and figures, reproduced and audited
 
-Built by `python -m benchmarks report` from the files in `benchmarks/results/`; do not edit. The paper is Schürholt et
-al. 2022, arXiv:2209.14733; its numbers are in `benchmarks/report/published.py`. Accuracies are test accuracies in
-percent, mean ± standard deviation over a population. A comparison **holds** if the mean is higher and a Mann-Whitney
-test finds p < 0.05, **fails** if it is lower with p < 0.05, and is *unclear* otherwise, also if no population reaches
-20 % (chance is 10) or neither autoencoder an R² of 0.2. "Better than chance" is a mean two standard errors above 10
-%, "near chance" one below 15 %. What rests on an autoencoder without LWLN that has learnt nothing here (R² below 0.5
-on its training networks) is *not comparable*. "Agree" means that the means differ by less than twice the root of the
-sum of both variances, which is lenient where populations spread. Nothing corrects for the number of claims: at p <
-0.05 some of them hold or fail by luck. Populations at epoch 0 are 50 draws, those that train 5 networks; draws share
-anchors, so that the least p say less than they seem to.
+This page is written by `python -m benchmarks report` from the files in `benchmarks/results/`; do not edit it. The paper
+is Schürholt et al. 2022, arXiv:2209.14733. Its numbers are in `benchmarks/report/published.py`. Accuracies are test
+accuracies in percent: mean ± standard deviation over a population.
 
-Names: `kde30` is the paper's S_KDE30 as the released code draws it, `kde30-marginal` as its text says; `local` and
-`aligned` (every network's neurons reordered to match the others) are this library's; `NAME-paper` is the paper's
-recipe, NAME alone an embedded source; `svhn-train` are networks that the autoencoder was trained on."""
-LOST = """## What does not survive
+- A comparison **holds** if the mean is higher and a Mann-Whitney test finds p < 0.05.
+- It **fails** if the mean is lower and p < 0.05.
+- Otherwise it is *unclear*. It is also unclear if no population reaches 20 % (chance is 10), or if neither autoencoder
+  reaches an R² of 0.2.
+- It is *not comparable* if it relies on an autoencoder without LWLN that has learnt nothing here (R² below 0.5 on its
+  training networks).
 
-The claims that fail or stay unclear, the paper's and this library's own. A claim that was not measured is neither."""
-EPOCHS = """Figures 14 to 20 count the epochs twice, because both are honest and they answer different questions. On the
-left every population starts at 0: what a user waits for. On the right generated populations start after the epochs
-that the zoo's networks have had, as the paper's plots do: what the whole has cost."""
+"Better than chance" is a mean at least two standard errors above 10 %. "Near chance" is a mean below 15 %. "Agree"
+means that the means differ by less than twice the root of the sum of both variances, which is lenient for populations
+with a large spread. No correction is made for the number of claims, so some hold or fail by luck at p < 0.05. A
+population has 50 networks at epoch 0 and 5 networks if it is trained. Samples share anchors and are not independent,
+so very small values of p overstate the evidence.
+
+Names: `kde30` is the paper's S_KDE30 as in the released code, and `kde30-marginal` as in the paper's text. `local` and
+`aligned` (neurons of every network reordered to match the other networks) are additions of this library. `NAME-paper`
+is the paper's recipe, and NAME alone an embedded source. `svhn-train` means networks that the autoencoder was trained
+on."""
+LOST = """## Claims that fail or are unclear
+
+Claims of the paper and of this library. Claims that were not measured are not listed here."""
+EPOCHS = """Figures 14 to 20 count the epochs in two ways. On the left every population starts at 0, which shows how
+long a user waits. On the right, as in the paper's plots, generated populations start after the epochs that the zoo's
+networks were trained for, which shows the cost of the whole."""
 SMALL = """ Zoos are
-kept in half precision in `training/zoos/`. Autoencoders at `small` see a quarter of the views permuted, no dropout and
-a beta of 0.995: with every view permuted and the paper's 0.92 to 0.977, reconstruction does not begin within so few
-steps."""
-PUBLISHED = """Networks drawn from an embedded source, before any training. SANE's CNN is the same, its zoo is not: the
-embedded sources come from families of well-trained networks (`*-tuned` recipes), whose accuracy bounds what can be
-generated. SVHN here is a subset, CIFAR-10 and STL-10 have a larger CNN in SANE."""
+kept in half precision in `training/zoos/`. At `small`, autoencoders are trained with a quarter of the views permuted,
+no dropout and a beta of 0.995. With every view permuted and the paper's beta of 0.92 to 0.977, reconstruction does not
+begin within so few steps."""
+PUBLISHED = """Networks sampled from an embedded source, before any training. SANE uses the same CNN but another zoo.
+The embedded sources come from families of well-trained networks (`*-tuned` recipes), whose accuracy limits that of
+samples. SVHN here is a subset. For CIFAR-10 and STL-10, SANE uses a larger CNN."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """One part of the report: a title, words, tables, and the figures of the results of a table."""
+    """One part of the report: a title, a text, a table, and the figures of the measurement `figures`."""
 
     title: str
     build: Callable[[Results], Table] | None
@@ -64,7 +71,7 @@ class Section:
 
 
 def equal_r2(results: Results) -> str:
-    """Say what R2 both autoencoders have, and whether it is the same, as the paper's comparison wants."""
+    """State the R2 of both autoencoders and whether it is equal, which the paper's comparison requires."""
     lines = []
     for key in results.keys("figures-weights"):
         found = results.records["figures-weights", key]["results"]
@@ -72,7 +79,7 @@ def equal_r2(results: Results) -> str:
             lwln, plain = (found[variant]["r2"]["weights"] for variant in ("lwln", "plain"))
             word = "equal" if abs(lwln - plain) <= 0.02 else f"not equal, they differ by {abs(lwln - plain):.2f}"
             lines.append(f"{key}: R² over all weights is {lwln:.2f} with LWLN and {plain:.2f} without: {word}.")
-    note = "The paper compares at about 0.70 both; here the two autoencoders have one recipe but for the loss."
+    note = "In the paper both have about 0.70. Here the two autoencoders have the same recipe except for the loss."
     return " ".join([*lines, note]) if lines else ""
 
 
@@ -81,14 +88,14 @@ SECTIONS = (
     Section("Tables 11 and 13: Mann-Whitney and CLES at the end", tables.effects),
     Section("Table 3: conditioned on an unseen zoo", tables.table3),
     Section("Table 4: other architectures", tables.table4),
-    Section("Figure 3: noise on latents, and paths between them", None, "figure3"),
+    Section("Figure 3: noise on latents, and interpolation between latents", None, "figure3"),
     Section("Figure 5: ensembles", tables.figure5, "figure5"),
-    Section("Figure 6: reconstructions and originals, fine-tuned side by side", None, "figure6"),
+    Section("Figure 6: fine-tuning of originals and reconstructions", None, "figure6"),
     Section("Figures 2 and 9 to 13: weights by layer, and latents", None, "figures-weights", equal_r2),
     Section("Table 9: R² on other zoos", tables.table9),
     Section("Beyond the paper: accuracy before training", tables.headlines, "", lambda results: PUBLISHED),
-    Section("Beyond the paper: initialisers, to the default's final accuracy", tables.initializers, "initializer"),
-    Section("Beyond the paper: networks outside the zoo", tables.others, "initializer-other"),
+    Section("Beyond the paper: epochs to the default's final accuracy", tables.initializers, "initializer"),
+    Section("Beyond the paper: other architectures", tables.others, "initializer-other"),
     Section("Beyond the paper: are generated networks new?", tables.novelty, "novelty"),
 )
 
@@ -96,8 +103,12 @@ SECTIONS = (
 def main(argv: list[str]) -> None:
     """Write `results.md` and `figures/*.png`."""
     made = argparse.ArgumentParser(prog="python -m benchmarks report", description=__doc__)
-    made.add_argument("--results", type=Path, default=FOLDER)
-    made.add_argument("--out", type=Path, default=FOLDER.parent.parent / "docs")
+    made.add_argument(
+        "--results", type=Path, default=FOLDER, help="folder of the result files; default benchmarks/results"
+    )
+    made.add_argument(
+        "--out", type=Path, default=FOLDER.parent.parent / "docs", help="folder of the page; default docs"
+    )
     arguments = made.parse_args(argv)
     results = Results(arguments.results)
     path = arguments.out / "results.md"
@@ -106,12 +117,12 @@ def main(argv: list[str]) -> None:
 
 
 def sections(results: Results, figures: Path) -> Iterator[str]:
-    """Yield the parts of the report, the negatives first; figures are drawn on the way."""
+    """Yield the parts of the report, claims that fail first, and write its figures."""
     found = claims(results)
     yield HEAD
     yield in_short(found)
     lost = [claim for claim in found if claim.holds in (False, None)]
-    yield f"{LOST}\n\n{_claims(lost) if lost else 'None of what was measured.'}"
+    yield f"{LOST}\n\n{_claims(lost) if lost else 'None of the measured claims.'}"
     yield _scales(results)
     absent = []
     for title, table, keys in (
@@ -140,7 +151,7 @@ def sections(results: Results, figures: Path) -> Iterator[str]:
 
 
 def in_short(found: list[Claim]) -> str:
-    """Count the claims of each part of the paper, and say in a sentence which survive whole."""
+    """Count the verdicts for each part of the paper, and name the parts in which all claims hold or some fail."""
     parts: dict[str, Counter[str]] = {}
     for claim in found:
         parts.setdefault(claim.where.rsplit(", ", 1)[0], Counter())[claim.verdict] += 1
@@ -152,21 +163,21 @@ def in_short(found: list[Claim]) -> str:
     total = sum(parts.values(), Counter())
     lines = [
         f"{total['holds']} claims hold, {total['**fails**']} fail, {total['unclear']} are unclear, "
-        f"{total['not measured']} are not measured, {total['not comparable']} not comparable."
+        f"{total['not measured']} are not measured, {total['not comparable']} are not comparable."
     ]
-    lines += [f"Everything measured holds of: {', '.join(whole)}."] if whole else []
-    lines += [f"Something fails of: {', '.join(broken)}."] if broken else []
+    lines += [f"All measured claims hold: {', '.join(whole)}."] if whole else []
+    lines += [f"Some claims fail: {', '.join(broken)}."] if broken else []
     return "\n\n".join(["## In short", " ".join(lines), *([markdown(("part", *columns), rows)] if rows else [])])
 
 
 def _part(results: Results, table: str, key: str, figures: Path) -> str:
-    """One data set's or pair's rows with the figures."""
+    """Return the table and the figures of one data set or pair."""
     made = tables.cells(results, table, key)
     return "\n\n".join(filter(None, [f"### {key}", str(made), _pictures(results, table, key, figures)]))
 
 
 def _pictures(results: Results, table: str, key: str, folder: Path) -> str:
-    """Draw a record's figures and link them, with the command that gives them again."""
+    """Draw a record's figures; return links to them, with the command that repeats the measurement."""
     record = results.records[table, key]
     drawn = draw(table, key, record, folder)
     shown = [f"![{caption}](figures/{file})\n\n{caption}." for file, caption in drawn]
@@ -187,7 +198,7 @@ def _absent(found: list[Claim], parts: list[str]) -> str:
 
 
 def _scales(results: Results) -> str:
-    """Say what was run, each with the paper's size beside it."""
+    """Return the table of all runs, with their sizes beside the paper's."""
     head = (
         "result", "scale", "models", "first weights", "training images", "networks a row", "autoencoder", "seconds",
         "commit",
@@ -219,12 +230,12 @@ def _scales(results: Results) -> str:
                 "its own",
             )
         rows.append((f"{name} {key}", config.get("scale", "-"), *columns, f"{record['seconds']:.0f}", record["commit"]))
-    words = "By how much each experiment is smaller than the paper's; `small` is the scale that two cores can run."
+    words = "The sizes of each experiment beside the paper's. `small` is the scale that two cores can run."
     words += SMALL
     return f"## What was run\n\n{words}\n\n{markdown(head, rows) if rows else 'Nothing.'}"
 
 
 def _start(recipe: dict[str, Any]) -> str:
-    """Name the first weights of a zoo, and the paper's where they differ."""
+    """Return the initialisation of a zoo, and the paper's if that differs."""
     theirs = load_recipe(f"{recipe['images']}-paper").zoo.init if recipe["images"] in TABLE8 else recipe["init"]
     return recipe["init"] if recipe["init"] == theirs else f"{recipe['init']} (not {theirs})"

@@ -1,7 +1,7 @@
-"""Every number of the paper that this repository can be held against, with its table and row.
+"""The paper's numbers that the results are compared with, by table and row.
 
 Accuracies are in percent. Tables 5 to 7 (the zoos) are in training/hyperinit_training/recipes/*-paper.toml, Table 8
-(the autoencoders) in `hyperinit.autoencoder.TABLE8`. Most cells of Table 4 are missing from the text that was at hand.
+(the autoencoders) in `hyperinit.autoencoder.TABLE8`. Most cells of Table 4 are missing from the text that was used.
 
 Source: Schürholt et al. 2022, arXiv:2209.14733.
 """
@@ -151,7 +151,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Effect:
-    """One entry of Tables 11 or 13: a population against a baseline, at the end of training."""
+    """One entry of Tables 11 or 13: a population compared with a baseline, at the end of training."""
 
     key: str
     row: str
@@ -207,5 +207,5 @@ def effects() -> list[Effect]:
 
 
 def pair(source: str, target: str) -> str:
-    """Name an experiment: the images in-dataset, "source-target" in transfer."""
+    """Return the key of an experiment: the data set in-dataset, "source-target" in transfer."""
     return source if source == target else f"{source}-{target}"

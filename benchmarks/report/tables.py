@@ -1,43 +1,44 @@
-"""The paper's tables beside ours: every row that was measured, and how many were not."""
+"""The tables of the report: the paper's numbers beside ours."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.record import Summary
 from benchmarks.report import published
 from benchmarks.report.claims.judging import Results, mann_whitney, percent
 
 Row = tuple[str, ...]
+OMITTED = ("noise", "average")  # rows of Table 1 that the table of novelty shows instead
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a head; `missing` of the paper's entries were not measured."""
+    """Rows under a head, and `missing`, the number of the paper's entries that were not measured."""
 
     head: Row
-    rows: list[Row]
+    rows: Sequence[Row]
     missing: int = 0
 
     def __str__(self) -> str:
-        """Write it as Markdown, without rows nothing but what is missing."""
+        """Return Markdown: the table if it has rows, and the number of missing entries."""
         note = f"{self.missing} of the paper's entries are not measured." if self.missing else ""
         return "\n\n".join(part for part in (markdown(self.head, self.rows) if self.rows else "", note) if part)
 
 
 def markdown(head: Row, rows: Iterable[Row]) -> str:
-    """Write rows under a head."""
+    """Return rows under a head as a Markdown table."""
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows))
 
 
 def cells(results: Results, table: str, key: str) -> Table:
-    """Tables 1 and 2 for one data set or pair: the paper's rows, then those that the paper does not have."""
+    """Tables 1 and 2 for one data set or pair: first the paper's rows, then rows that only we have."""
     epochs = (0, 1, 25, 50)
     theirs = {(published.ROWS[c.row], c.epoch): c for c in published.cells() if (c.table, c.key) == (table, key)}
-    record = results.records.get((table, key))
-    own = list(record["results"]["rows"]) if record else []
+    own = results.rows(table, key)
     rows, missing = [], 0
     for row in dict.fromkeys([*(name for name, _ in theirs), *own]):
         for epoch in epochs:
@@ -53,11 +54,8 @@ def cells(results: Results, table: str, key: str) -> Table:
     return Table(("row", "epoch", "paper", "ours", "agree"), rows, missing)
 
 
-OMITTED = ("noise", "average")  # yardsticks of novelty, in its own table
-
-
-def agrees(mean: float, std: float, found: dict[str, Any]) -> str:
-    """Say whether a population agrees with the paper's mean and standard deviation, in percent.
+def agrees(mean: float, std: float, found: Summary) -> str:
+    """Say whether a population agrees with the paper's mean and standard deviation (both in percent).
 
     >>> agrees(50.0, 1.0, {"mean": 0.51, "std": 0.0}), agrees(50.0, 1.0, {"mean": 0.6, "std": 0.01})
     ('yes', '**no**')
@@ -81,7 +79,7 @@ def medians(results: Results) -> Table:
     return Table(("images", "row", "paper", "ours", "intervals overlap"), rows, missing)
 
 
-def at_end(results: Results, key: str, row: str) -> dict[str, Any] | None:
+def at_end(results: Results, key: str, row: str) -> Summary | None:
     """Return a population at the end of training: B_T and transfer after 50 epochs, in-dataset after 25."""
     if "-" in key:
         return results.row("table2", key, published.ROWS[row], 50)
@@ -89,9 +87,9 @@ def at_end(results: Results, key: str, row: str) -> dict[str, Any] | None:
 
 
 def interval(values: list[float]) -> tuple[float, float, float]:
-    """Return the median with its bootstrapped 95 % interval by `scipy.stats.bootstrap`: BCa, else percentiles.
+    """Return the median and its bootstrapped 95 % interval by `scipy.stats.bootstrap`, with BCa or else percentiles.
 
-    BCa has no answer if all values or all medians without one of them are equal; the paper writes N/A there.
+    BCa is undefined if all values are equal, or all medians that leave one value out. The paper writes N/A there.
 
     >>> interval([1.0, 1.0, 1.0])
     (1.0, 1.0, 1.0)
@@ -104,7 +102,7 @@ def interval(values: list[float]) -> tuple[float, float, float]:
         return middle, middle, middle
     for method in ("BCa", "percentile"):
         if np.isnan([low, high]).any():
-            with warnings.catch_warnings(action="ignore"):  # of a degenerate distribution, for which the loop goes on
+            with warnings.catch_warnings(action="ignore"):  # degenerate for BCa: percentiles follow
                 found = bootstrap(
                     (values,), np.median, n_resamples=2000, method=method, random_state=np.random.default_rng(42)
                 ).confidence_interval
@@ -113,7 +111,7 @@ def interval(values: list[float]) -> tuple[float, float, float]:
 
 
 def effects(results: Results) -> Table:
-    """Tables 11 and 13: p and CLES against both baselines."""
+    """Tables 11 and 13: p and CLES of every population compared with both baselines."""
     rows, missing = [], 0
     for effect in published.effects():
         pair = at_end(results, effect.key, effect.row), at_end(results, effect.key, effect.baseline)
@@ -128,7 +126,7 @@ def effects(results: Results) -> Table:
 
 
 def table3(results: Results) -> Table:
-    """Mean and best accuracies of single models and of ensembles, by both readings of S_KDE30."""
+    """Table 3: mean and best accuracies of single models and of ensembles, by both variants of S_KDE30."""
     rows, missing = [], 0
     for key, row in published.TABLE3.items():
         record = results.records.get(("table3", key))
@@ -145,7 +143,7 @@ def table3(results: Results) -> Table:
 
 
 def table4(results: Results) -> Table:
-    """All rows; the paper's are known for one network after 50 epochs only."""
+    """Table 4: all rows; of the paper, only those of one network after 50 epochs are known."""
     record = results.records.get(("table4", "mnist-svhn"))
     epochs = [str(epoch) for epoch in record["config"]["epochs"]] if record else []
     rows = []
@@ -163,8 +161,8 @@ def table4(results: Results) -> Table:
 
 
 def figure5(results: Results) -> Table:
-    """What the paper says of Figure 5 in numbers."""
-    rows = results.records.get(("figure5", "svhn"), {"results": {"rows": {}}})["results"]["rows"]
+    """The numbers of Figure 5 that the paper's text gives."""
+    rows = results.rows("figure5", "svhn")
     wanted = {"kde30, ensembles of 15": ("kde30", -1), "kde30 without LWLN, largest": ("kde30 without LWLN", -1)}
     found = []
     for text, (row, place) in wanted.items():
@@ -177,7 +175,7 @@ def figure5(results: Results) -> Table:
 
 
 def table9(results: Results) -> Table:
-    """Explained variance by training and test zoo, in percent; the paper gives no spread, so 10 points agree."""
+    """Table 9: R2 in percent by training and test zoo; the paper gives no spread, so 10 points count as agreement."""
     record, rows, missing = results.records.get(("table9", "svhn")), [], 0
     for trained, row in published.TABLE9.items():
         for zoo, theirs in row.items():
@@ -190,7 +188,7 @@ def table9(results: Results) -> Table:
 
 
 def headlines(results: Results) -> Table:
-    """Epoch 0 of the embedded sources beside what is published."""
+    """Accuracies of the embedded sources before training, beside published ones."""
     own, rows = {c.key: c for c in published.cells() if (c.table, c.row, c.epoch) == ("table1", "S_KDE30", 0)}, []
     for key in results.keys("in-dataset"):
         found = results.records["in-dataset", key]["results"]
@@ -208,7 +206,7 @@ def headlines(results: Results) -> Table:
 
 
 def initializers(results: Results) -> Table:
-    """What every start saves against PyTorch's default."""
+    """Epochs and seconds that each initialisation saves, compared with PyTorch's default."""
     rows = []
     for key in results.keys("initializer"):
         record = results.records["initializer", key]
@@ -224,7 +222,7 @@ def initializers(results: Results) -> Table:
 
 
 def others(results: Results) -> Table:
-    """Starts of networks outside the zoo; the best mean of each column in bold."""
+    """Initialisations of other architectures; the best mean of each column is bold."""
     rows = []
     for key in results.keys("initializer-other"):
         record = results.records["initializer-other", key]
@@ -243,7 +241,7 @@ def others(results: Results) -> Table:
 
 
 def novelty(results: Results) -> Table:
-    """Accuracy, overlap of wrong answers and distance of the recommended method and of the yardsticks."""
+    """Accuracy, overlap of wrong answers and distance of the recommended method and of the baselines."""
     rows = []
     for key in results.keys("novelty"):
         found = results.records["novelty", key]["results"]
@@ -260,8 +258,8 @@ def novelty(results: Results) -> Table:
     return Table(("source", "networks", "accuracy", "overlap of wrong answers", "distance to the nearest"), rows)
 
 
-def epochs_to(progress: dict[str, Any], goal: float) -> int | None:
-    """First epoch from which the population's mean accuracy stays at `goal` or above; None if there is none.
+def epochs_to(progress: Mapping[str, Mapping[str, Any]], goal: float) -> int | None:
+    """Return the first epoch from which the mean accuracy stays at `goal` or above, or None.
 
     >>> means = (0.9, 0.8, 0.9, 0.95)
     >>> epochs_to({str(epoch): {"mean": mean} for epoch, mean in enumerate(means)}, 0.85)

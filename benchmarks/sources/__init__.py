@@ -1,1 +1,1 @@
-"""Measurements of the sources that users load."""
+"""Measurements of the embedded sources."""

@@ -1,4 +1,4 @@
-"""A source's own task to the end: the zoo's full schedule from PyTorch's default and from `init_`.
+"""Train by the zoo's full schedule on the source's own task, from PyTorch's default and from `init_`.
 
 python -m benchmarks full-schedule --source mnist --data DIR
 """
@@ -21,15 +21,16 @@ from hyperinit_training.train_zoo import compiled_cnn
 from hyperinit_training.train_zoo.compiled_blocks import accuracy
 from hyperinit_training.train_zoo.schedules import initial_weights, schedule
 
+# name -> share of the sampled weights in the initial ones
 STARTS = {"default": 0.0, "init_": 1.0, "init_ at strength 0.5": 0.5}
 
 
 def main(argv: list[str]) -> None:
     """Measure and write `benchmarks/results/full-schedule-SOURCE.json`."""
     made = parser("full-schedule", __doc__)
-    made.add_argument("--source", default="mnist")
+    made.add_argument("--source", default="mnist", help="source to measure")
     made.add_argument("--data", type=Path, help="folder of the source's images; digits need none")
-    made.add_argument("--seeds", type=int, default=10, help="networks trained from each start")
+    made.add_argument("--seeds", type=int, default=10, help="networks trained from each initialisation")
     arguments = made.parse_args(argv)
     began = time.monotonic()
     hr = hyperinit.load(arguments.source)
@@ -57,7 +58,7 @@ def main(argv: list[str]) -> None:
 
 
 def whole(hr: hyperinit.HyperRepresentation) -> ZooRecipe:
-    """Return one network's training for as many epochs as the zoo's had, the rate falling to zero."""
+    """Return a recipe that trains one network for as many epochs as the zoo's, with a rate that falls to zero."""
     made = hr.card.zoo["recipe"]
     epochs = made["epochs"] + (made["branch_epochs"] if made["families"] else 0)
     kept = {key: made[key] for key in ("images", "activation", "batch", "rate", "decay")}
@@ -65,7 +66,7 @@ def whole(hr: hyperinit.HyperRepresentation) -> ZooRecipe:
 
 
 def start(hr: hyperinit.HyperRepresentation, strength: float, seed: int) -> Tensor:
-    """Draw a starting point (D,): what `init_` writes into the source's own network."""
+    """Return the weights (D,) that `init_` gives the source's own network at `strength`; 0 is PyTorch's default."""
     generator = torch.Generator().manual_seed(seed)
     default = initial_weights("default", hr.layout, generator)
     return strength * hr.sample(1, generator=generator)[0] + (1 - strength) * default if strength else default

@@ -1,4 +1,4 @@
-"""A source on its own task: 50 draws of every method, one epoch of training, and ensembles of 15.
+"""Measure a source on its own task: 50 samples of every method, one epoch of training, and ensembles of 15.
 
 python -m benchmarks in-dataset --source mnist --data DIR
 """
@@ -13,36 +13,35 @@ import torch
 from torch import Tensor, nn
 
 import hyperinit
-from benchmarks.record import parser, save, summary
+from benchmarks.populations import tensors
+from benchmarks.record import Summary, parser, save, summary
 from hyperinit_training.images.dataset import load_images
 from hyperinit_training.measure.finetune import accuracy, fit
 from hyperinit_training.measure.yardstick import Yardstick
 
-RATES, BATCH = (1e-3, 3e-3), 64  # one epoch of Adam at its default rate, and at one that suits short training
+RATES, BATCH = (1e-3, 3e-3), 64  # of one epoch of Adam: its default rate, and one that suits short training
 
 
 def main(argv: list[str]) -> None:
     """Measure and write `benchmarks/results/in-dataset-SOURCE.json`."""
     made = parser("in-dataset", __doc__)
-    made.add_argument("--source", default="mnist")
+    made.add_argument("--source", default="mnist", help="source to measure")
     made.add_argument("--data", type=Path, help="folder of the source's images; digits need none")
-    made.add_argument("--methods", nargs="+", help="default all that the source has")
-    made.add_argument("--draws", type=int, default=50)
-    made.add_argument("--seeds", type=int, default=5, help="networks trained for an epoch, from each start")
-    made.add_argument("--ensembles", type=int, default=15)
+    made.add_argument("--methods", nargs="+", help="sampling methods; by default all of the source")
+    made.add_argument("--draws", type=int, default=50, help="networks sampled by each method")
+    made.add_argument("--seeds", type=int, default=5, help="networks trained for one epoch from each initialisation")
+    made.add_argument("--ensembles", type=int, default=15, help="ensembles of 15 networks")
     arguments = made.parse_args(argv)
     began = time.monotonic()
     hr = hyperinit.load(arguments.source)
     images = load_images(hr.card.zoo["images"]["name"], arguments.data)
-    train, test = (tuple(map(torch.from_numpy, images.normalised(part))) for part in ("train", "test"))
+    train, test = (tensors(images, part) for part in ("train", "test"))
     yardstick = Yardstick.on(hr.anchors.weights, images.normalised("test"), hr.card.zoo["recipe"]["activation"])
     results: dict[str, Any] = {
         "zoo": summary((1 - yardstick.train_wrong.float().mean(1)).tolist()),
         "recommended": hr.card.recommended,
         "methods": {name: _method(hr, name, arguments.draws, yardstick) for name in arguments.methods or hr.methods()},
-        **{
-            f"one epoch at {rate:g}": _one_epoch(arguments.source, rate, arguments.seeds, train, test) for rate in RATES
-        },
+        **{_epoch(rate): _one_epoch(arguments.source, rate, arguments.seeds, train, test) for rate in RATES},
         "ensemble of 15": _ensembles(arguments.source, arguments.ensembles, test),
     }
     config = {
@@ -64,12 +63,14 @@ def _method(hr: hyperinit.HyperRepresentation, name: str, draws: int, yardstick:
 
 
 def _epoch(rate: float) -> str:
+    """Name the results of one epoch at a learning rate."""
     return f"one epoch at {rate:g}"
 
 
 def _one_epoch(
-    source: str, rate: float, seeds: int, train: tuple[Tensor, ...], test: tuple[Tensor, ...]
-) -> dict[str, Any]:
+    source: str, rate: float, seeds: int, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]
+) -> dict[str, Summary]:
+    """Return test accuracies after one epoch from PyTorch's default and from `init_`, with the same data orders."""
     starts: dict[str, list[float]] = {"default": [], "init_": []}
     for seed in range(seeds):
         for start, values in starts.items():
@@ -82,7 +83,8 @@ def _one_epoch(
     return {start: summary(values) for start, values in starts.items()}
 
 
-def _ensembles(source: str, count: int, test: tuple[Tensor, ...]) -> dict[str, Any]:
+def _ensembles(source: str, count: int, test: tuple[Tensor, Tensor]) -> dict[str, Summary]:
+    """Return test accuracies of `count` ensembles of 15, and of their mean and best member."""
     joint, members, best = [], [], []
     for seed in range(count):
         ensemble = hyperinit.ensemble(n=15, source=source, generator=torch.Generator().manual_seed(seed))

@@ -1,9 +1,9 @@
-"""`init_` against what its user has today: accuracy by epoch, and epochs and seconds to the default's final accuracy.
+"""Compare `init_` with other initialisations: accuracy by epoch, and seconds of an epoch.
 
 python -m benchmarks initializer --source mnist --data DATA
 
-Every start is trained for the zoo's full schedule (a rate that falls to zero) on the same data orders. Seconds are
-those of one core.
+Every initialisation is trained by the zoo's full schedule, whose rate falls to zero, with the same data orders. Seconds
+are of one core.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from hyperinit_training.train_zoo.schedules import initial_weights
 def main(argv: list[str]) -> None:
     """Measure and write `initializer-SOURCE.json`."""
     made = parser("initializer", __doc__)
-    made.add_argument("--source", default="digits")
-    made.add_argument("--seeds", type=int, help="networks of each start; default the scale's population")
+    made.add_argument("--source", default="digits", help="source to measure")
+    made.add_argument("--seeds", type=int, help="networks of each initialisation; by default the scale's population")
     arguments = parse(made, argv)
     began = time.monotonic()
     hr = hyperinit.load(arguments.source)
@@ -38,25 +38,25 @@ def main(argv: list[str]) -> None:
         recipe = replace(recipe, epochs=2)
     task = Task.of(load_images(recipe.images, data_of(recipe.images, arguments.data)), recipe)
     seeds = arguments.seeds or arguments.scale.population
-    rows, results = {}, {}
+    rows, clocked = {}, {}
     for row, weights in starts(hr, seeds).items():
-        clock = time.process_time()  # of all threads, and whatever else the machine does
+        clock = time.process_time()  # sums all threads of this process, and other processes do not count
         rows[row] = task.progress(weights, range(recipe.epochs + 1))
         per_epoch = (time.process_time() - clock) / seeds / recipe.epochs
-        results[row] = {"seconds of an epoch": round(per_epoch, 3)}
+        clocked[row] = {"seconds of an epoch": round(per_epoch, 3)}
         shown = {epoch: f"{rows[row][str(epoch)]['mean']:.2%}" for epoch in (0, 1, recipe.epochs)}
         print(arguments.source, row, shown, flush=True)
     goal = rows["PyTorch's default"][str(recipe.epochs)]["mean"]
     source = Path(arguments.source).stem
     config = {"table": "initializer", "key": source, "scale": arguments.scale.name, "seeds": seeds}
     config |= {"epochs": recipe.epochs, "recipe": recipe.to_json(), "goal": goal}
-    results = {"rows": rows, "to the goal": results}
+    results = {"rows": rows, "to the goal": clocked}
     name = f"initializer-{source}"
     print(save(name, command("initializer", arguments), config, results, began, arguments.out).name)
 
 
 def starts(hr: hyperinit.HyperRepresentation, count: int) -> dict[str, Tensor]:
-    """Return `count` networks (count, D) of each start; equal seeds give equal ones."""
+    """Return `count` networks (count, D) of each initialisation, by name; seeds are fixed."""
     found = {
         row: torch.stack([initial_weights(init, hr.layout, _generator(seed)) for seed in range(count)])
         for row, init in (

@@ -1,12 +1,12 @@
-"""`init_` against what its user has today, on networks outside the zoo and the source's own images.
+"""Compare `init_` with other initialisations on other architectures, with the source's own images.
 
 python -m benchmarks initializer-other --source mnist --data DATA
 
-The networks: the zoo's twice as wide and with BatchNorm, the paper's residual one (grey images only), and one of linear
-layers only. A checkpoint of the zoo fits none of them, so checkpoints, checkpoints + noise and averages are laid over
-them by the same rule as generated weights (`init_` with the method `noise` or `average`), and BatchNorms of all of them
-are calibrated on training images; what that does is shown by a start without. Plain PyTorch, Adam at a constant rate, a
-limited number of training images: minutes on two cores.
+The networks are the zoo's with twice the width and BatchNorm, the paper's residual one (grey images only), and one of
+linear layers only. No checkpoint of the zoo fits them. Checkpoints, checkpoints plus noise and averages are therefore
+resized by the same rule as generated weights (`init_` with the method `noise` or `average`). BatchNorms are calibrated
+on training images; one row shows `init_` without that. Training is plain PyTorch: Adam at a constant rate on a limited
+number of images, which takes minutes on two cores.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 import hyperinit
 from benchmarks.experiment import data_of
+from benchmarks.populations import Progress, tensors
 from benchmarks.record import BARE, save, summary
 from benchmarks.scales import command, parse, parser
 from hyperinit.nets import table4
@@ -30,17 +31,18 @@ from hyperinit_training.images.dataset import load_images
 from hyperinit_training.measure.finetune import accuracy, epochs_of
 
 RATE, BATCH, HIDDEN = 1e-3, 64, 64
-SHOWN = (0, 1, 2, 5, 10)
-IMAGES, TESTED, SEEDS = 3000, 2000, 5  # training and test images, and networks of each start
-CALIBRATED = 16  # batches of training images that BatchNorms are calibrated on
-Starts = dict[str, Callable[[nn.Module, torch.Generator], object]]
+SHOWN = (0, 1, 2, 5, 10)  # epochs
+IMAGES, TESTED, SEEDS = 3000, 2000, 5  # training images, test images, networks of each initialisation
+CALIBRATED = 16  # batches of training images for the calibration of BatchNorms
+Start = Callable[[nn.Module, torch.Generator], object]  # changes a network in place
+Batch = tuple[Tensor, Tensor]  # images (I, C, H, W) and labels (I,)
 
 
 def main(argv: list[str]) -> None:
     """Measure and write `initializer-other-SOURCE.json`."""
     made = parser("initializer-other", __doc__)
-    made.add_argument("--source", default="digits")
-    made.add_argument("--seeds", type=int, help=f"networks of each start; default {SEEDS}, and 1 at smoke scale")
+    made.add_argument("--source", default="digits", help="source to measure")
+    made.add_argument("--seeds", type=int, help=f"networks of each row; default {SEEDS}, and 1 at smoke scale")
     arguments = parse(made, argv)
     began = time.monotonic()
     hr = hyperinit.load(arguments.source)
@@ -49,10 +51,12 @@ def main(argv: list[str]) -> None:
     seeds = arguments.seeds or (1 if smoke else SEEDS)
     epochs = [epoch for epoch in SHOWN if epoch <= (1 if smoke else SHOWN[-1])]
     train, test = (
-        tuple(torch.from_numpy(part)[:most] for part in images.normalised(which))
-        for which, most in (("train", 300 if smoke else IMAGES), ("test", TESTED))
-    )
-    rows: dict[str, dict[str, Any]] = {}
+        (x[:most], y[:most])
+        for (x, y), most in (
+            (tensors(images, "train"), 300 if smoke else IMAGES), (tensors(images, "test"), TESTED)
+        )
+    )  # fmt: skip
+    rows: dict[str, dict[str, Progress]] = {}
     for network, make in networks(train[0].shape[1:]).items():
         rows[network] = {}
         for row, start in starts(hr, train[0].split(BATCH)[:CALIBRATED]).items():
@@ -74,7 +78,7 @@ def main(argv: list[str]) -> None:
 
 
 def networks(shape: torch.Size) -> dict[str, Callable[[], nn.Module]]:
-    """Networks for images of a shape (channels, height, width), by name."""
+    """Return constructors of the networks, by name, for images of `shape` (channels, height, width)."""
     channels, pixels = shape[0], prod(shape)
     found: dict[str, Callable[[], nn.Module]] = {
         "twice as wide, BatchNorm": lambda: wide(channels),
@@ -95,11 +99,12 @@ def wide(channels: int) -> nn.Sequential:
     )  # fmt: skip
 
 
-def starts(hr: hyperinit.HyperRepresentation, batches: Sequence[Tensor]) -> Starts:
-    """What a user may start from, by name; each changes a network that PyTorch has drawn."""
+def starts(hr: hyperinit.HyperRepresentation, batches: Sequence[Tensor]) -> dict[str, Start]:
+    """Return the initialisations by name; each changes a network in place that PyTorch has initialised."""
+    # The method `noise` without noise gives the checkpoints themselves.
     bare = hr.with_header(replace(hr.header, samplers=replace(hr.header.samplers, noise=0.0)))
 
-    def drawn(source: hyperinit.HyperRepresentation, **options: Any) -> Callable[[nn.Module, torch.Generator], object]:
+    def drawn(source: hyperinit.HyperRepresentation, **options: Any) -> Start:
         options = {"calibrate": batches, **options}
         return lambda model, generator: hyperinit.init_(model, source, min_share=0.0, generator=generator, **options)
 
@@ -124,12 +129,12 @@ def _each(model: nn.Module, init: Callable[..., Tensor], generator: torch.Genera
 
 def _run(
     make: Callable[[], nn.Module],
-    start: Callable[[nn.Module, torch.Generator], object],
+    start: Start,
     plan: tuple[list[int], int],
-    train: tuple[Tensor, ...],
-    test: tuple[Tensor, ...],
+    train: Batch,
+    test: Batch,
 ) -> dict[int, float]:
-    """Test accuracy at the epochs of the plan; its seed decides the default draw, the start and the data order."""
+    """Return test accuracy by epoch; `plan` holds the epochs, and the seed of initialisation and data order."""
     epochs, seed = plan
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

@@ -1,12 +1,12 @@
-"""Are generated networks new? Accuracy against likeness to the training networks, for every method of a source.
+"""Are generated networks new? Measure accuracy and similarity to the training networks for every sampling method.
 
 python -m benchmarks novelty --source mnist --data DATA                 # an embedded source
 python -m benchmarks novelty --images mnist --scale small --data DATA   # the paper's recipe
 
-Likeness is the largest overlap of wrong answers (intersection over union) with any training network, and the distance
-to the nearest training network: as they are, both aligned to the training networks' mean, or one to the other.
-Yardsticks: the zoo's held-out networks, `noise` of growing size, and averages of more and more neighbours. Needs no
-training.
+Similarity is measured twice: the largest overlap of wrong answers (intersection over union) with any training network,
+and the distance to the nearest training network. The distance is the smallest of three: between the networks as they
+are, with both aligned to the mean training network, and with one aligned to the other. Baselines are the zoo's held-out
+networks, `noise` of growing size, and averages of more and more neighbours. Nothing is trained.
 
 Source: Zeng et al. 2025, arXiv:2506.07998.
 """
@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 import hyperinit
-from benchmarks.experiment import Experiment, data_of
-from benchmarks.record import save, summary
+from benchmarks.experiment import ZOOS, Experiment, data_of
+from benchmarks.record import Summary, save, summary
 from benchmarks.scales import command, parse, parser
 from hyperinit.samplers import fitted
 from hyperinit_training.images.dataset import load_images
@@ -33,18 +33,17 @@ from hyperinit_training.symmetry.align import align
 from hyperinit_training.zoo.statistics import layer_std
 from hyperinit_training.zoo.zoo import Zoo
 
-NOISES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5)  # in units of each weight's spread over the zoo
+NOISES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5)  # in standard deviations of each weight over the zoo
 NEIGHBOURS = (2, 4, 8, 16, 32)
-ZOOS = Path(__file__).parents[2] / "training" / "zoos"
 
 
 class Likeness:
-    """Training networks (M, D) that others are compared with.
+    """Similarity of networks to the training networks (M, D).
 
     Args:
         hr: the hyper-representation; its anchors are the training networks.
         data: normalised test images and labels.
-        activation: of the networks.
+        activation: name of the networks' activation function.
     """
 
     def __init__(self, hr: hyperinit.HyperRepresentation, data: Data, activation: str) -> None:
@@ -55,37 +54,40 @@ class Likeness:
         self.wrong = mistakes(weights, data, activation)
 
     def aligned(self, weights: Tensor) -> Tensor:
-        """Reorder the neurons of networks (N, D) to match the training networks' mean."""
+        """Reorder the neurons of networks (N, D) to match the mean training network."""
         return self._to(weights, self.mean)
 
     def _to(self, weights: Tensor, reference: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(0)
         return align(weights, self.layout, generator=generator, rounds=1, reference=reference, scale=self.scale)
 
-    def of(self, weights: Tensor) -> dict[str, Any]:
-        """Accuracy, overlap and distance of every network (N, D), with their means."""
+    def of(self, weights: Tensor) -> dict[str, Summary]:
+        """Return accuracy, overlap and distance of networks (N, D)."""
         wrong = mistakes(weights, self.data, self.activation)
         return self._found(wrong, overlap(wrong, self.wrong), self._nearest(weights, self._distances(weights)))
 
-    def of_training(self) -> dict[str, Any]:
-        """The same of each training network among the others: a zoo's own likeness."""
+    def of_training(self) -> dict[str, Summary]:
+        """Return accuracy, overlap and distance of each training network, compared with the other training networks."""
         others = ~torch.eye(len(self.weights), dtype=torch.bool)
         likeness = [overlap(row[None], self.wrong[keep]) for row, keep in zip(self.wrong, others, strict=True)]
         distances = self._distances(self.raw).masked_fill(~others, torch.inf)
         return self._found(self.wrong, torch.cat(likeness), self._nearest(self.raw, distances))
 
     def _distances(self, weights: Tensor) -> Tensor:
-        """All pairs, as they are or both aligned to the mean: that brings most together and moves some apart."""
+        """Return the distances (N, M) of all pairs: the smaller of as they are and with both aligned to the mean.
+
+        Alignment brings most pairs closer and moves some apart.
+        """
         pairs = ((weights, self.raw), (self.aligned(weights), self.weights))
         return torch.minimum(*(torch.cdist(*pair, compute_mode="donot_use_mm_for_euclid_dist") for pair in pairs))
 
     def _nearest(self, weights: Tensor, distances: Tensor) -> Tensor:
-        """Distance of each network to its nearest, once it is aligned to that one, too."""
+        """Return the distance (N,) of each network to its nearest in `distances` (N, M), also after alignment to it."""
         least, places = distances.min(1)
         aligned = [self._to(row[None], self.raw[place])[0] for row, place in zip(weights, places, strict=True)]
         return torch.minimum(least, (torch.stack(aligned) - self.raw[places]).norm(dim=1))
 
-    def _found(self, wrong: Tensor, likeness: Tensor, distances: Tensor) -> dict[str, Any]:
+    def _found(self, wrong: Tensor, likeness: Tensor, distances: Tensor) -> dict[str, Summary]:
         accuracy = 1 - wrong.float().mean(1)
         columns = {"accuracy": accuracy, "overlap": likeness, "distance": distances}
         return {key: summary(values.tolist()) for key, values in columns.items()}
@@ -94,10 +96,12 @@ class Likeness:
 def main(argv: list[str]) -> None:
     """Measure and write `novelty-SOURCE.json`, or `novelty-IMAGES-paper-SCALE.json` of an experiment."""
     made = parser("novelty", __doc__)
-    made.add_argument("--source", help="a source; default digits")
-    made.add_argument("--images", help="an experiment: the paper's recipe, with LWLN")
-    made.add_argument("--zoo", type=Path, help="folder of its zoo, for the held-out networks; embedded ones are known")
-    made.add_argument("--draws", type=int, help="networks of each kind; default 50, and 4 at smoke scale")
+    made.add_argument("--source", help="measure this embedded source; default digits")
+    made.add_argument("--images", help="measure the experiment on this data set: the paper's recipe with LWLN")
+    made.add_argument(
+        "--zoo", type=Path, help="folder of the source's zoo, for held-out networks; default training/zoos/SOURCE"
+    )
+    made.add_argument("--draws", type=int, help="networks sampled by each method; by default the scale's draws")
     arguments = parse(made, argv)
     if arguments.source and arguments.images:
         made.error("give --source or --images, not both")
@@ -120,7 +124,7 @@ def main(argv: list[str]) -> None:
 def measure(
     hr: hyperinit.HyperRepresentation, likeness: Likeness, key: str, draws: int, *, smoke: bool
 ) -> dict[str, Any]:
-    """Likeness of every method's networks, of both baselines' and of the training networks."""
+    """Return the similarity of every method's networks, of both baselines' and of the training networks."""
     methods = [m for m in hr.methods() if m not in ("noise", "average") and not (smoke and m.startswith("neigh"))]
     results: dict[str, Any] = {"methods": {}, "noise": {}, "average": {}, "recommended": hr.card.recommended}
     for method in methods:
@@ -152,13 +156,13 @@ def _baseline(hr: hyperinit.HyperRepresentation, method: str, options: dict[str,
 
 
 def _held_out(folder: Path) -> Tensor | None:
-    """Networks (N, D) of a zoo's val and test parts, which no autoencoder was trained on."""
+    """Return the networks (N, D) of a zoo's val and test parts, or None without a zoo; none was trained on."""
     if not (folder / "zoo.json").exists():
         return None
     zoo = Zoo.load(folder)
     return torch.cat([zoo.part("val").weights, zoo.part("test").weights])
 
 
-def _tell(source: str, name: str, found: dict[str, Any]) -> None:
+def _tell(source: str, name: str, found: dict[str, Summary]) -> None:
     row = "  ".join(f"{key} {value['mean']:.4g}" for key, value in found.items())
     print(f"{source} {name:20} {row}", flush=True)

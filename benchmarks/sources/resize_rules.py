@@ -1,8 +1,8 @@
-"""The rule by which tensors are resized, against the plain leading block, on networks of other widths.
+"""Compare the resizing of `init_` with copying the leading block of every tensor, on networks of other widths.
 
 python -m benchmarks resize-rules --source mnist --images svhn --data SVHN.npz
 
-Chosen on validation images: test images are not opened.
+The rule was chosen by this measurement, so it uses validation images and no test images.
 """
 
 from __future__ import annotations
@@ -16,26 +16,27 @@ import torch
 from torch import Tensor, nn
 
 import hyperinit
+from benchmarks.populations import tensors
 from benchmarks.record import parser, save, summary
 from benchmarks.sources.transfer import BATCH, RATE, scaled_cnn
 from hyperinit_training.images.dataset import load_images
 from hyperinit_training.measure.finetune import accuracy, epochs_of
 
 EPOCHS, STRENGTH = 10, 0.5
-Data = tuple[Tensor, ...]
+Data = tuple[Tensor, Tensor]  # images (I, C, 28, 28) and labels (I,)
 
 
 def main(argv: list[str]) -> None:
     """Measure and write `benchmarks/results/resize-rules.json`."""
     made = parser("resize-rules", __doc__)
-    made.add_argument("--source", default="mnist")
-    made.add_argument("--images", default="svhn")
+    made.add_argument("--source", default="mnist", help="source of the weights")
+    made.add_argument("--images", default="svhn", help="data set to train on")
     made.add_argument("--data", type=Path, help="folder or .npz file of the images; digits need none")
-    made.add_argument("--seeds", type=int, default=4)
+    made.add_argument("--seeds", type=int, default=4, help="networks trained by each rule")
     arguments = made.parse_args(argv)
     began = time.monotonic()
     images = load_images(arguments.images, arguments.data)
-    train, val = (tuple(map(torch.from_numpy, images.normalised(part))) for part in ("train", "val"))
+    train, val = (tensors(images, part) for part in ("train", "val"))
     hr = hyperinit.load(arguments.source)
     rules: dict[str, Callable[[nn.Module, int], object]] = {
         "default": lambda model, seed: None,
@@ -59,7 +60,7 @@ def main(argv: list[str]) -> None:
 
 @torch.no_grad()
 def leading_block(model: nn.Module, decoded: dict[str, Tensor]) -> None:
-    """Mix the overlap of every tensor and leave the rest at its default draw: the rule that suggests itself."""
+    """Mix decoded weights into the leading block of every parameter, in place; the rest keeps its default values."""
     for name, parameter in model.named_parameters():
         block = tuple(slice(min(a, b)) for a, b in zip(parameter.shape, decoded[name].shape, strict=True))
         parameter[block] = STRENGTH * decoded[name][block] + (1 - STRENGTH) * parameter[block]
@@ -72,7 +73,7 @@ def _draw(hr: hyperinit.HyperRepresentation, seed: int) -> Tensor:
 def _run(
     width: float, start: Callable[[nn.Module, int], object], seed: int, train: Data, val: Data
 ) -> dict[int, float]:
-    """Validation accuracy by epoch; one seed means the same default draw, decoded network and data order."""
+    """Return validation accuracy by epoch; the seed decides initialisation, decoded network and data order."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = scaled_cnn(int(train[0].shape[1]), width)

@@ -1,4 +1,4 @@
-"""Selection: test accuracy of init_ with one draw, and with the best of several on a few training images.
+"""Test accuracy of `init_` with one sample, and with the best of several samples on a few training images.
 
 python -m benchmarks select --source mnist --data DIR
 """
@@ -12,26 +12,27 @@ from typing import Any
 import torch
 
 import hyperinit
+from benchmarks.populations import tensors
 from benchmarks.record import parser, save, summary
 from hyperinit_training.images.dataset import load_images
 from hyperinit_training.measure.finetune import accuracy
 
-OVERSAMPLE = (1, 5, 20)
+OVERSAMPLE = (1, 5, 20)  # samples of which the best is kept
 
 
 def main(argv: list[str]) -> None:
     """Measure and write `benchmarks/results/select-SOURCE-METHOD.json`."""
     made = parser("select", __doc__)
-    made.add_argument("--source", default="mnist")
+    made.add_argument("--source", default="mnist", help="source to measure")
     made.add_argument("--data", type=Path, help="folder or .npz file of the source's images; digits need none")
-    made.add_argument("--method", help="default the source's recommended one, whose draws differ least")
-    made.add_argument("--images", type=int, default=300, help="training images to select on, others for each seed")
-    made.add_argument("--seeds", type=int, default=20)
+    made.add_argument("--method", help="sampling method; by default the recommended one, whose samples differ least")
+    made.add_argument("--images", type=int, default=300, help="training images to select on, drawn anew for each seed")
+    made.add_argument("--seeds", type=int, default=20, help="networks for each number of samples")
     arguments = made.parse_args(argv)
     began = time.monotonic()
     hr = hyperinit.load(arguments.source)
     images = load_images(hr.card.zoo["images"]["name"], arguments.data)
-    train, test = (tuple(map(torch.from_numpy, images.normalised(part))) for part in ("train", "test"))
+    train, test = (tensors(images, part) for part in ("train", "test"))
     method = arguments.method or hr.card.recommended
     results: dict[str, Any] = {}
     for oversample in OVERSAMPLE:
@@ -40,7 +41,7 @@ def main(argv: list[str]) -> None:
             generator = torch.Generator().manual_seed(seed)
             rows = torch.randperm(len(train[0]), generator=generator)[: arguments.images]
             model = hyperinit.nets.cnn(int(train[0].shape[1]))
-            batch = (train[0][rows], train[1][rows])  # test images choose nothing
+            batch = (train[0][rows], train[1][rows])  # selection never sees test images
             hyperinit.init_(model, hr, method=method, select=[batch], oversample=oversample, generator=generator)
             values.append(accuracy(model, test[0], test[1]))
         results[f"oversample {oversample}"] = row = summary(values)

@@ -1,4 +1,4 @@
-"""A source as the start of training on another data set, on the zoo's own network and on one twice as wide.
+"""Train on another data set from `init_` and from PyTorch's default, on the zoo's network and on one twice as wide.
 
 python -m benchmarks transfer --source mnist --images svhn --data SVHN.npz
 """
@@ -14,12 +14,14 @@ import torch
 from torch import Tensor, nn
 
 import hyperinit
+from benchmarks.populations import tensors
 from benchmarks.record import parser, save, summary
 from hyperinit_training.images.dataset import load_images
 from hyperinit_training.measure.finetune import accuracy, epochs_of
 
 EPOCHS, RATE, BATCH = 10, 3e-3, 64
-REPORTED = (0, 1, 2, 5, 10)
+REPORTED = (0, 1, 2, 5, 10)  # epochs
+Data = tuple[Tensor, Tensor]  # images (I, C, 28, 28) and labels (I,)
 
 
 def scaled_cnn(channels: int, width: float) -> nn.Sequential:
@@ -37,18 +39,20 @@ def scaled_cnn(channels: int, width: float) -> nn.Sequential:
 def main(argv: list[str]) -> None:
     """Measure and write `benchmarks/results/transfer-SOURCE-IMAGES.json`."""
     made = parser("transfer", __doc__)
-    made.add_argument("--source", default="mnist")
-    made.add_argument("--images", default="svhn")
+    made.add_argument("--source", default="mnist", help="source of the weights")
+    made.add_argument("--images", default="svhn", help="data set to train on")
     made.add_argument("--data", type=Path, help="folder or .npz file of the images; digits need none")
-    made.add_argument("--seeds", type=int, default=3)
-    made.add_argument("--strengths", type=float, nargs="+", default=[0.5, 1.0])
-    made.add_argument("--on", choices=("test", "val"), default="test", help="val for choosing, test for reporting")
+    made.add_argument("--seeds", type=int, default=3, help="networks of each initialisation")
+    made.add_argument("--strengths", type=float, nargs="+", default=[0.5, 1.0], help="values of strength= to measure")
+    made.add_argument(
+        "--on", choices=("test", "val"), default="test", help="measured on: val for choices, test for reported results"
+    )
     arguments = made.parse_args(argv)
     began = time.monotonic()
     images = load_images(arguments.images, arguments.data)
-    train, held = (tuple(map(torch.from_numpy, images.normalised(part))) for part in ("train", arguments.on))
-    if arguments.on == "test":  # nothing is chosen here, so the validation images join the training images
-        more = tuple(map(torch.from_numpy, images.normalised("val")))
+    train, held = (tensors(images, part) for part in ("train", arguments.on))
+    if arguments.on == "test":  # nothing is chosen, so validation images are used for training too
+        more = tensors(images, "val")
         train = (torch.cat([train[0], more[0]]), torch.cat([train[1], more[1]]))
     channels = int(train[0].shape[1])
     nets: dict[str, Callable[[], nn.Module]] = {
@@ -74,10 +78,9 @@ def main(argv: list[str]) -> None:
 
 
 def _run(  # noqa: PLR0913
-    make: Callable[[], nn.Module], source: str, strength: float, seed: int, train: tuple[Tensor, ...],
-    held: tuple[Tensor, ...],
+    make: Callable[[], nn.Module], source: str, strength: float, seed: int, train: Data, held: Data
 ) -> dict[int, float]:  # fmt: skip
-    """Held-out accuracy by epoch; one seed means the same default draw and data order for every strength."""
+    """Return held-out accuracy by epoch; the seed decides initialisation and data order at every strength."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = make()

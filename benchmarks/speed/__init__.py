@@ -1,10 +1,10 @@
-"""Speed: what people would use instead, timed in the same process on the same cores; `make bench`."""
+"""Speed of this library beside the usual alternatives, timed in one process on the same cores: `make bench`."""
 
 from __future__ import annotations
 
 
 def main(argv: list[str]) -> None:
-    """Run rows and write `benchmarks/results/speed.json` and `docs/speed.md`."""
-    from benchmarks.speed import command  # here, for a peer's processes import this package
+    """Measure rows and write `benchmarks/results/speed.json` and `docs/speed.md`."""
+    from benchmarks.speed import command  # imported here: the peer's processes import this package and must start fast
 
     command.main(argv)

@@ -1,4 +1,4 @@
-"""Rows of the training: the autoencoder's step and the augmentation."""
+"""Rows autoencoder and augment: a training step of the autoencoder, and the augmentation."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from hyperinit_training.train_autoencoder.state import Training
 from hyperinit_training.zoo.zoo import Snapshot, Zoo
 
 SNAPSHOTS = 256
-PERMUTATIONS = 5000  # of both; the list of the peer takes 0.4 GB
-UPDATE = 28  # bytes that AdamW reads and writes for each float32 parameter at least
+PERMUTATIONS = 5000  # of both; the peer's lists take 0.4 GB
+UPDATE = 28  # bytes that AdamW reads and writes at least for each float32 parameter
 PEAK = """
 from benchmarks.speed.autoencoders import KINDS, noise, recipe
 training = KINDS[{kind!r}](recipe({size!r}, {batch}, {small}), noise())
@@ -33,25 +33,25 @@ TITLES = {"table8": "Table 8's size for MNIST (CLS)", "compact": "compact defaul
 
 
 def recipe(size: str, batch: int, small: bool) -> AutoencoderRecipe:
-    """The recipe of one case."""
+    """Return the recipe of one case: "table8" or "compact"."""
     if size == "table8":
         found = replace(table8("mnist", 3500), compression="cls", batch=batch, permutations=PERMUTATIONS)
-        tiny = {"width": 24, "feedforward": 16, "latent": 8}
-    else:  # every view is permuted and reconstructs itself, as the peer's
+        width = 24
+    else:  # as in the peer, every view is permuted and is reconstructed as it is
         found = AutoencoderRecipe(batch=batch, align=False, permuted=1.0, target="view", latent_noise=0.0)
-        tiny = {"width": 16, "feedforward": 16, "latent": 8}
-    return replace(found, permutations=10, depth=1, **tiny) if small else found
+        width = 16
+    return replace(found, permutations=10, depth=1, width=width, feedforward=16, latent=8) if small else found
 
 
 def noise() -> Zoo:
-    """A zoo of random weights, which takes as long as any other."""
+    """Return a zoo of random weights, which takes as long to train on as any other."""
     layout = Layout.of(cnn())
     weights = 0.1 * torch.randn(SNAPSHOTS, layout.size, generator=torch.Generator().manual_seed(0))
     return Zoo(layout, weights, tuple(Snapshot(i, i, 1.0, "train", 0.5, 0.5) for i in range(SNAPSHOTS)), None, {})
 
 
 def autoencoder(effort: Effort) -> list[Case]:
-    """Seconds and memory of a step, at the paper's size and at ours. With a GPU there, also on it."""
+    """Time a step at the paper's size and at the default one, with memory; on a GPU too if there is one."""
     sizes = [("table8", 16), ("table8", 64), ("compact", 64)]
     cases = [case for size, batch in sizes for case in _step(size, effort.size(batch, 4), effort)]
     if torch.cuda.is_available():
@@ -61,7 +61,7 @@ def autoencoder(effort: Effort) -> list[Case]:
 
 
 def on_device(size: str, batch: int, effort: Effort, device: torch.device) -> Case:
-    """Seconds of a step on a device; the share of the floor is its utilisation."""
+    """Time a step on a device; the share of the floor is the utilisation."""
     training = Training(recipe(size, batch, effort.small), noise(), device=device)
     with FlopCounterMode(display=False) as counter:
         training.advance()
@@ -99,7 +99,7 @@ def _step(size: str, batch: int, effort: Effort) -> list[Case]:
 
 
 def _memory(size: str, batch: int, effort: Effort, floor: float) -> list[Case]:
-    """Peak memory of two steps, once in a fresh process each: it hardly varies."""
+    """Measure the peak memory of two steps, once for each in a fresh process, because it hardly varies."""
     sizes = {"size": size, "batch": batch, "small": effort.small}
     peaks = {kind: machine.peak_memory(PEAK.format(kind=kind, **sizes)) for kind in KINDS}
     reckoned = "float32 parameters, gradients and AdamW's two moments; no Python, no PyTorch, no feature map"
@@ -113,7 +113,7 @@ def _memory(size: str, batch: int, effort: Effort, floor: float) -> list[Case]:
 
 
 def augment(effort: Effort) -> list[Case]:
-    """Permuted and erased views per second."""
+    """Time permuted and erased views."""
     layout, batch = Layout.of(cnn()), effort.size(500, 8)
     count, few = effort.size(PERMUTATIONS, 10), effort.size(100, 4)
     weights, generator = torch.randn(batch, layout.size), torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""What our code costs against what people would use instead, and against what the machine allows.
+"""Measure speed: this library compared with the usual alternatives and with the limits of the machine.
 
 python -m benchmarks speed --row init
 """
@@ -35,12 +35,12 @@ ROWS: dict[str, Callable[[Effort], list[Case]]] = {
 
 
 def main(argv: list[str]) -> None:
-    """Run rows, or with `--report` only write the page from what is there."""
+    """Measure rows and write the page; with `--report` only write the page from the stored rows."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks speed", description=__doc__)
-    parser.add_argument("--row", choices=ROWS, help="this row only; the others keep their figures")
-    parser.add_argument("--runs", type=int, default=Effort.runs)
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of PyTorch; all cores if not given")
-    parser.add_argument("--report", action="store_true", help="write docs/speed.md and measure nothing")
+    parser.add_argument("--row", choices=ROWS, help="measure this row only; the others keep their figures")
+    parser.add_argument("--runs", type=int, default=Effort.runs, help="measurements of each call")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of PyTorch; default all cores")
+    parser.add_argument("--report", action="store_true", help="only write docs/speed.md, without measuring")
     arguments = parser.parse_args(argv)
     if not arguments.report:
         use(arguments.threads)
@@ -51,14 +51,14 @@ def main(argv: list[str]) -> None:
 
 
 def use(threads: int) -> None:
-    """Set PyTorch's threads, also those of processes that rows start: OMP_NUM_THREADS may say something else."""
+    """Set the threads of PyTorch, here and in processes that rows start, whatever OMP_NUM_THREADS says."""
     torch.set_num_threads(threads)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads)
 
 
 def measure(name: str, effort: Effort) -> None:
-    """Run one row, put it into the JSON beside the others and print its table."""
+    """Measure one row, store it in the JSON file beside the others, and print its table."""
     began, where = time.monotonic(), stamp()
     cases = [case.to_json() for case in ROWS[name](effort)]
     row = {**where, "threads": torch.get_num_threads(), "seconds": round(time.monotonic() - began, 1), "cases": cases}
@@ -67,5 +67,5 @@ def measure(name: str, effort: Effort) -> None:
 
 
 def rows() -> dict[str, Any]:
-    """The rows measured so far."""
+    """Return the stored rows by name."""
     return dict(json.loads(JSON.read_text())["rows"]) if JSON.exists() else {}

@@ -1,4 +1,4 @@
-"""What the runtime costs: the import, the first init_ of a process, later ones, and an ensemble.
+"""Seconds of the import, of the first `init_` of a process, of later ones, and of an ensemble.
 
 python -m benchmarks latency --source mnist
 """
@@ -27,10 +27,10 @@ print(imported - began, time.perf_counter() - start)
 
 
 def main(argv: list[str]) -> None:
-    """Measure and write `benchmarks/results/latency.json`; seconds, median and worst."""
+    """Measure and write `benchmarks/results/latency.json`: median and worst, in seconds."""
     made = parser("latency", __doc__)
-    made.add_argument("--source", default="mnist")
-    made.add_argument("--runs", type=int, default=9)
+    made.add_argument("--source", default="mnist", help="source to measure")
+    made.add_argument("--runs", type=int, default=9, help="fresh processes")
     arguments = made.parse_args(argv)
     began = time.monotonic()
     fresh = [_fresh(arguments.source) for _ in range(arguments.runs)]
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
 
 
 def _fresh(source: str) -> tuple[float, float]:
-    """Seconds of the import and of the first call in a process of its own."""
+    """Return seconds of the import and of the first call, in a fresh process."""
     done = subprocess.run(
         [sys.executable, "-c", FRESH.format(source=source)], capture_output=True, text=True, check=True
     )

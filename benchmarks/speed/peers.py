@@ -1,7 +1,8 @@
-"""What the autoencoder's training is compared with: one step as the authors' released code takes it.
+"""The peer of the autoencoder's training: a step as in the authors' released code.
 
-Plain float32 without mixed precision; views are made item by item, each with a Python list of indices and up to ten
-tries for a block that fits; the contrast forms all pairs of projections. Written from the code's described behaviour.
+It uses plain float32 without mixed precision. Views are made one network at a time, each with a Python list of indices
+and up to ten tries for a block that fits. The contrastive loss forms all pairs of projections. The code is written from
+a description of the released code.
 
 Source: released code of Schürholt et al. 2022, arXiv:2209.14733.
 """
@@ -23,12 +24,12 @@ from hyperinit_training.train_autoencoder.losses import ProjectionHead, Reconstr
 from hyperinit_training.zoo.statistics import layer_mean, layer_std
 from hyperinit_training.zoo.zoo import Zoo
 
-TRIES = 10
+TRIES = 10  # for a block that fits
 LOW, HIGH = 0.02, 0.33  # length of an erased block, as shares of the vector
 
 
 class ItemViews:
-    """Two permuted and erased views of one network at a time."""
+    """Make two permuted and erased views of each network, one network at a time."""
 
     def __init__(self, layout: Layout, count: int, seed: int = 0) -> None:
         drawn = PermutationAugmentation(layout, count, torch.Generator().manual_seed(seed))
@@ -36,13 +37,14 @@ class ItemViews:
         self.random = random.Random(seed)
 
     def __call__(self, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Views of networks (B, D), both (B, D)."""
+        """Return two views of networks (B, D), both (B, D)."""
         pairs = [self.item(row) for row in weights]
         return torch.stack([first for first, _ in pairs]), torch.stack([second for _, second in pairs])
 
     def item(self, row: Tensor) -> tuple[Tensor, Tensor]:
-        """Views of one network (D,)."""
-        first, second = self.random.choices(list(range(len(self.orders))), k=2)  # the list is made anew every time
+        """Return two views of one network (D,)."""
+        numbers = list(range(len(self.orders)))  # the released code makes this list for every network
+        first, second = self.random.choices(numbers, k=2)
         return self._erased(row[self.orders[first]]), self._erased(row[self.orders[second]])
 
     def _erased(self, row: Tensor) -> Tensor:
@@ -58,7 +60,7 @@ class ItemViews:
 
 
 class PlainTraining:
-    """Gradient steps on random batches of a zoo; `recipe` gives sizes, batch, beta and rate."""
+    """Take gradient steps on random batches of a zoo; `recipe` gives sizes, batch, beta and rate."""
 
     def __init__(self, recipe: AutoencoderRecipe, zoo: Zoo) -> None:
         self.recipe, self.train = recipe, zoo.part("train").weights
@@ -72,7 +74,7 @@ class PlainTraining:
     def advance(self) -> Tensor:
         """Do one gradient step and return its loss."""
         first, second = self.views(self.train[torch.randint(len(self.train), (self.recipe.batch,))])
-        with sdpa_kernel(SDPBackend.MATH):  # the released attention is written out, too
+        with sdpa_kernel(SDPBackend.MATH):  # the released code has no fused attention
             latents = [self.autoencoder.encode(view) for view in (first, second)]
             decoded = torch.cat([self.autoencoder.decode(latent) for latent in latents])
         reconstruction = self.loss(decoded, torch.cat([first, second]))
@@ -81,15 +83,18 @@ class PlainTraining:
         self.optimizer.zero_grad()
         total.backward()
         self.optimizer.step()
-        return total.detach()
+        loss: Tensor = total.detach()
+        return loss
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float = 0.1) -> Tensor:
-    """The contrast by broadcasting: (2B, 2B, P) numbers for projections (B, P)."""
+    """Return the contrastive loss of projections (B, P), by broadcasting to (2B, 2B, P)."""
     both = torch.cat([first, second])
+    # (2B, 2B): each view with each view
     similarity = functional.cosine_similarity(both[:, None], both[None], dim=2) / temperature
     others = ~torch.eye(len(both), dtype=torch.bool)
     partner = torch.arange(len(both)).roll(len(first))
     positive = similarity[torch.arange(len(both)), partner]
     negative = similarity[others].view(len(both), -1).logsumexp(1)
-    return (negative - positive).mean()
+    loss: Tensor = (negative - positive).mean()
+    return loss

@@ -1,4 +1,4 @@
-"""Reading checkpoints that lie in files: seconds, and memory beyond the matrix that is read.
+"""Read a folder of checkpoints: seconds and memory.
 
 python -m benchmarks reading
 """
@@ -21,14 +21,14 @@ from torch import nn
 from benchmarks.record import parser, save
 from hyperinit import nets
 
-WIDTHS = (3, *(16,) * 6, *(32,) * 6, *(64,) * 6)  # a plain network of the size of ResNet-20
+WIDTHS = (3, *(16,) * 6, *(32,) * 6, *(64,) * 6)  # channels of a plain network as large as ResNet-20
 FRESH = """
 import json, sys, time
 from hyperinit_training.checkpoints.read import read_checkpoints
 from hyperinit_training.checkpoints.inspect import inspect_zoo
-def memory(field):  # bytes; not of getrusage, whose peak begins with that of the process that started this one
+def memory(field):  # bytes; the peak of getrusage includes the parent process's
     return int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith(field))) * 1024
-open("/proc/self/clear_refs", "w").write("5")  # the peak of the imports is forgotten
+open("/proc/self/clear_refs", "w").write("5")  # reset the peak, so that imports do not count
 before = memory("VmRSS")
 start, work = time.perf_counter(), time.process_time()
 found = read_checkpoints(sys.argv[1])
@@ -42,7 +42,7 @@ print(json.dumps(row | {"inspect": time.perf_counter() - start, "values": found.
 
 
 def plain20() -> nn.Sequential:
-    """Return 18 convolutions with norms and a linear layer: 0.27 M parameters."""
+    """Return a network of 18 convolutions with BatchNorm and one linear layer, 0.27 M parameters."""
     steps: list[nn.Module] = []
     for before, after in pairwise(WIDTHS):
         steps += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
@@ -50,10 +50,10 @@ def plain20() -> nn.Sequential:
 
 
 def main(argv: list[str]) -> None:
-    """Measure and write `benchmarks/results/reading.json`; each figure from processes of their own."""
+    """Measure in fresh processes and write `benchmarks/results/reading.json`."""
     made = parser("reading", __doc__)
-    made.add_argument("--runs", type=int, default=3)
-    made.add_argument("--files", type=int, help="of each kind; default 1,000 of the CNN and 200 of the larger network")
+    made.add_argument("--runs", type=int, default=3, help="fresh processes for each kind of file")
+    made.add_argument("--files", type=int, help="files of each kind; default 1,000 of the CNN and 200 of plain20")
     arguments = made.parse_args(argv)
     began = time.monotonic()
     results = {}
@@ -81,7 +81,7 @@ def _write(path: Path, state: dict[str, torch.Tensor]) -> None:
 
 
 def _fresh(folder: str) -> dict[str, float]:
-    """Read in a process of its own, whose peak memory is then the reading's."""
+    """Read the folder in a fresh process, so that its peak memory is the reading's."""
     done = subprocess.run([sys.executable, "-c", FRESH, folder], capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout)
     return found

@@ -1,4 +1,4 @@
-"""`docs/speed.md` and the table on the terminal, both from the rows of `benchmarks/results/speed.json`."""
+"""Write the rows of `benchmarks/results/speed.json` as Markdown, for `docs/speed.md` and for the terminal."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ INTRODUCTION = """# Speed
 Written by `python -m benchmarks speed --report` from `benchmarks/results/speed.json`; do not edit. Measure with
 `make bench`, or one row with `make bench ROW=name`.
 
-Each figure is the median of the runs, with the least and the largest in brackets. Ours and the peer take turns in one
-process on the same cores. The ratio says how many times better ours is than the peer. The floor is what arithmetic or
-memory would allow on the same machine, as measured by a large matrix product and a large copy; "of it" is how much of
-that is reached. Where there is no floor or no peer the cell is empty.
+Each figure is the median of the runs, with the smallest and the largest value in brackets. This library ("ours") and
+the alternative ("peer") are timed in turn, in one process on the same cores. "Ratio" is how many times better ours is
+than the peer. "Floor" is the best that arithmetic or memory allows on the same machine, computed from the measured
+speed of a large matrix product and of a large copy. "Of it" is the share of the floor that is reached. A cell without a
+peer or a floor is empty.
 """
 TITLES = {
     "import": "`import hyperinit` after torch, in fresh processes",
     "init": "`init_` on the zoo's CNN; peers: `torch.nn.init` on the same module, `load_state_dict` of a file",
-    "decode": "Decoding; peer: one network at a time",
-    "ensemble": "An ensemble's forward pass; peer: a loop over its members",
-    "zoo": "Training a zoo; peer: one plain PyTorch loop for each model, a process for each core",
-    "autoencoder": "A training step of the autoencoder; peer: the same step as the authors' released code takes it",
-    "augment": "Permuted and erased views; peer: item by item with Python lists of indices",
-    "umap": "Draws by a map of the anchors; peer: fitting the map at each call",
-    "scale": "Growth; peer: the same at the smallest size",
+    "decode": "Decoding many networks at once; peer: one network at a time",
+    "ensemble": "The forward pass of an ensemble; peer: a loop over its members",
+    "zoo": "Training a zoo; peer: a plain PyTorch loop for each network, one process for each core",
+    "autoencoder": "A training step of the autoencoder; peer: the same step as in the authors' released code",
+    "augment": "Permuted and erased views for training; peer: one network at a time with Python lists of indices",
+    "umap": "Sampling by a UMAP map of the anchors; peer: fitting the map at each call",
+    "scale": "Larger zoos and larger samples; peer: the smallest size",
 }
 
 
 def document(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the page."""
+    """Return the whole page."""
     return "\n".join([INTRODUCTION, *(section(name, rows[name]) for name in TITLES if name in rows)])
 
 
@@ -46,7 +47,7 @@ def section(name: str, row: Mapping[str, Any]) -> str:
 
 
 def _merged(before: str, field: str, cases: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return one line for each remark, with all cases that it is of."""
+    """Return one line for each different remark, which names all its cases."""
     texts = dict.fromkeys(case[field] for case in cases if case[field])
     named = {text: [case["case"] for case in cases if case[field] == text] for text in texts}
     every = {text: "all" if 1 < len(names) == len(cases) else "; ".join(names) for text, names in named.items()}
@@ -64,7 +65,7 @@ def cells(case: Mapping[str, Any]) -> list[str]:
 
 
 def number(value: float) -> str:
-    """Write a number with three digits.
+    """Write a number with three significant digits.
 
     >>> number(0.0012345), number(12345.6)
     ('0.00123', '12,346')

@@ -1,4 +1,4 @@
-"""Rows of the runtime: import, init, decode, ensemble."""
+"""Rows import, init, decode and ensemble: the runtime of the library."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,6 +20,7 @@ from benchmarks.speed import machine
 from benchmarks.speed.timing import Case, Effort, interleaved, spread
 
 SOURCE = "svhn"
+FORWARD = 2 * (8 * 25 * 576 + 6 * 8 * 25 * 64 + 4 * 6 * 4 * 9 + 20 * 36 + 10 * 20)  # operations of the one-channel CNN
 FRESH = """
 import sys, time, torch
 before = set(sys.modules)
@@ -35,7 +37,7 @@ print(imported - began, time.perf_counter() - start, len(heavy))
 
 
 def importing(effort: Effort) -> list[Case]:
-    """`import hyperinit` after torch, and the first `init_`, each in a fresh process."""
+    """Time `import hyperinit` after torch, in fresh processes."""
     found = [_fresh() for _ in range(2 * effort.runs + 1)][1:]
     heavy = max(number for _, _, number in found)
     note = "no heavy module is loaded" if not heavy else f"{heavy:.0f} heavy modules are loaded"
@@ -45,14 +47,15 @@ def importing(effort: Effort) -> list[Case]:
 
 
 def initialising(effort: Effort) -> list[Case]:
-    """Warm `init_` of the zoo's CNN against `torch.nn.init` and a checkpoint; and the first call of a process."""
+    """Time `init_` on the zoo's CNN beside `torch.nn.init` and a checkpoint, and the first call of a process."""
     model = hyperinit.nets.cnn()
     layers = [part for part in model if isinstance(part, nn.Conv2d | nn.Linear)]
 
     def normal() -> None:
         for part in layers:
             nn.init.kaiming_normal_(part.weight)
-            nn.init.zeros_(part.bias)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
 
     with TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoint.safetensors"
@@ -76,7 +79,7 @@ def initialising(effort: Effort) -> list[Case]:
 
 
 def decoding(effort: Effort) -> list[Case]:
-    """1,000 networks decoded at once, against one by one."""
+    """Time decoding of 1,000 networks at once beside one by one."""
     representation = hyperinit.load(SOURCE)
     count, few = effort.size(1000, 20), effort.size(100, 2)
     z = representation.anchors.z[torch.randint(len(representation.anchors), (count,))]
@@ -86,10 +89,9 @@ def decoding(effort: Effort) -> list[Case]:
     }
     times = interleaved(calls, effort.runs)
     tokens = sum(layer.neurons for layer in representation.layout.layers)
-    weights = sum(value.numel() for value in representation.autoencoder.decoder.blocks.parameters())
-    operations = 2 * weights * tokens + 2 * sum(
-        value.numel() for name, value in representation.autoencoder.decoder.named_parameters() if "expand" in name
-    )
+    sizes = {name: value.numel() for name, value in representation.autoencoder.decoder.named_parameters()}
+    weights = sum(size for name, size in sizes.items() if name.startswith("blocks."))  # used once for each token
+    operations = 2 * weights * tokens + 2 * sum(size for name, size in sizes.items() if "expand" in name)
     return [
         Case(
             f"networks decoded per second, {count:,} at once", "1/s", spread(times["ours"], count),
@@ -106,7 +108,7 @@ def decoding(effort: Effort) -> list[Case]:
 
 
 def ensembles(effort: Effort) -> list[Case]:
-    """The forward pass of 15 members against a loop over them."""
+    """Time the forward pass of an ensemble of 15 beside a loop over its members."""
     ensemble = hyperinit.ensemble(15, SOURCE).eval()
     cases = []
     for batch in (1, 4) if effort.small else (1, 64, 1024):
@@ -118,7 +120,7 @@ def ensembles(effort: Effort) -> list[Case]:
         with torch.no_grad():
             torch.testing.assert_close(ensemble(x), loop(), rtol=1e-4, atol=1e-5)
             times = interleaved(
-                {"ours": lambda x=x: ensemble(x), "loop": loop}, runs=2 * effort.runs, repeat=max(1, 64 // batch)
+                {"ours": partial(ensemble, x), "loop": loop}, runs=2 * effort.runs, repeat=max(1, 64 // batch)
             )
         floor = 15 * batch * FORWARD / machine.flops()
         reckoned = f"{FORWARD / 1e6:.2f} MFLOP an image and member at {machine.flops() / 1e9:.0f} GFLOP/s"
@@ -139,12 +141,9 @@ def ensembles(effort: Effort) -> list[Case]:
     return cases
 
 
-FORWARD = 2 * (8 * 25 * 576 + 6 * 8 * 25 * 64 + 4 * 6 * 4 * 9 + 20 * 36 + 10 * 20)  # operations of the one-channel CNN
-
-
 def _fresh() -> tuple[float, float, float]:
     environment = dict(os.environ)
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # else all of hyperinit is compiled anew each time, in 40 ms
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # with it, each process compiles hyperinit again, in 40 ms
     done = subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True, check=True, env=environment)
     first, second, heavy = map(float, done.stdout.split())
     return first, second, heavy

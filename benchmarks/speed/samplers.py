@@ -1,4 +1,4 @@
-"""Row umap: what the map of the anchors costs."""
+"""Row umap: sampling by a UMAP map of the anchors."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ print(time.perf_counter() - began)
 
 
 def umap(effort: Effort) -> list[Case]:
-    """The first draw of a process, and the later ones against fitting the map at each call."""
-    from umap import UMAP  # here, for it takes seconds
+    """Time the first sample of a process, and later ones beside fitting the map at each call."""
+    from umap import UMAP  # imported here: the import takes seconds
 
     runs = 0 if effort.small else effort.runs
     with TemporaryDirectory() as home:
         if runs:
-            _fresh(home)  # fits, and writes the map
+            _fresh(home)  # fits the map and writes it to disk
         first = [(_fresh(home), _fresh(f"{home}/{turn}")) for turn in range(runs)]
     representation = hyperinit.load(SOURCE)
     anchors, options = representation.anchors, representation.header.samplers
 
     def refitted() -> torch.Tensor:
-        with mock.patch.object(neigh_maps, "fitted", lambda z, settings: UMAP(**settings).fit(z)):  # not one from disk
+        # Fit the map at each call, instead of reading it from disk.
+        with mock.patch.object(neigh_maps, "fitted", lambda z, settings: UMAP(**settings).fit(z)):
             return representation.decode(fitted(METHOD, anchors, options).sample(1, None))
 
     times = interleaved({"ours": lambda: representation.sample(1, method=METHOD), "refitted": refitted}, effort.runs)

@@ -1,11 +1,11 @@
-"""Row scale: larger zoos and larger draws take no more time for each model, and bounded memory."""
+"""Row scale: time for each network, and memory, of larger zoos and larger samples."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from hyperinit_training.train_zoo import compiled_cnn
 from hyperinit_training.train_zoo.schedules import Schedule
 
 SOURCE = "svhn"
-STEPS, BATCH = 10, 10  # of each model of the zoo
+STEPS, BATCH = 10, 10  # of each network's training
 ZOOS, DRAWS = (10, 100, 1000), (10, 100, 1000, 10_000)
 PEAK = """
 from benchmarks.speed import scale
@@ -28,7 +28,7 @@ scale.{call}({count})
 
 
 def scale(effort: Effort) -> list[Case]:
-    """Time and memory, each against the smallest size."""
+    """Measure time and memory of each size beside the smallest."""
     zoos, draws = ((2, 4), (2, 4)) if effort.small else (ZOOS, DRAWS)
     return [
         *_cases("zoo of {:,} models, 10 steps each", zoo, zoos, effort),
@@ -37,7 +37,7 @@ def scale(effort: Effort) -> list[Case]:
 
 
 def zoo(count: int) -> np.ndarray:
-    """Train a number of models for some steps, a thread for each core; weights (count, D)."""
+    """Train `count` networks for `STEPS` steps, a thread for each core; returns weights (count, D)."""
     weights, images, labels, plan = _problem()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         trained = pool.map(lambda _: compiled_cnn.train(weights, images, labels, plan)[0][-1], range(count))
@@ -45,7 +45,7 @@ def zoo(count: int) -> np.ndarray:
 
 
 def decode(count: int) -> torch.Tensor:
-    """Decode latents of the source's anchors, drawn with replacement."""
+    """Decode `count` anchors of the source, drawn with replacement; returns weights (count, D)."""
     representation = hyperinit.load(SOURCE)
     rows = torch.randint(len(representation.anchors), (count,))
     return representation.decode(representation.anchors.z[rows])
@@ -61,7 +61,7 @@ def _problem() -> tuple[np.ndarray, np.ndarray, np.ndarray, Schedule]:
 
 
 def _cases(title: str, call: Callable[[int], object], counts: tuple[int, ...], effort: Effort) -> list[Case]:
-    times = interleaved({str(count): lambda count=count: call(count) for count in counts}, effort.runs)
+    times = interleaved({str(count): partial(call, count) for count in counts}, effort.runs)
     seconds = {count: spread([value / count for value in times[str(count)]]) for count in counts}
     codes = {count: PEAK.format(call=call.__name__, count=count) for count in counts}
     peaks = {count: spread([machine.peak_memory(code)]) for count, code in codes.items()}

@@ -1,23 +1,23 @@
-"""Interleaved timings: ours, peer, ours, peer, so that a busy machine slows both alike."""
+"""Interleaved timings: ours, peer, ours, peer. Other load on the machine then slows both equally."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much of a row is run: `runs` of each call, and with `small` sizes that only show that the row works."""
+    """Effort for a row: `runs` of each call; `small` takes sizes for tests, whose times mean nothing."""
 
     runs: int = 5
     small: bool = False
 
     def size(self, full: int, small: int) -> int:
-        """Return one size or the other."""
+        """Return `full`, or `small` if the effort is small."""
         return small if self.small else full
 
 
@@ -26,14 +26,14 @@ class Case:
     """One figure of a row.
 
     Args:
-        case: what was done.
-        unit: of all numbers, "s", "1/s" and such; rates are better when higher, times when lower.
-        ours: median, least and largest of the runs.
-        peer: likewise of what people would use instead, or None.
-        floor: what the hardware allows, in the same unit, or None.
-        reckoned: how the floor was reckoned.
-        target: what was to be reached, in words.
-        note: anything a reader should know.
+        case: name of the figure.
+        unit: unit of all numbers, for example "s" or "1/s"; higher rates and lower times are better.
+        ours: median, least and largest of the runs, and their number.
+        peer: the same of the alternative, or None.
+        floor: the best that the hardware allows, in the same unit, or None.
+        reckoned: how the floor was computed.
+        target: the goal, in words.
+        note: a remark for the reader.
     """
 
     case: str
@@ -46,15 +46,21 @@ class Case:
     note: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data with the ratio (how many times better than the peer) and the share of the floor reached."""
-        better = (lambda a, b: a / b) if "/" in self.unit else (lambda a, b: b / a)
-        ratio = None if self.peer is None else round(better(self.ours["median"], self.peer["median"]), 3)
-        share = None if self.floor is None else round(better(self.ours["median"], self.floor), 4)
+        """Return plain data, with `ratio` (how many times better than the peer) and `share_of_floor` (1 reaches it)."""
+        ratio = None if self.peer is None else round(self._times_better(self.peer["median"]), 3)
+        share = None if self.floor is None else round(self._times_better(self.floor), 4)
         return {**asdict(self), "ratio": ratio, "share_of_floor": share}
 
+    def _times_better(self, other: float) -> float:
+        ours = self.ours["median"]
+        return ours / other if "/" in self.unit else other / ours
 
-def interleaved(calls: dict[str, Callable[[], object]], runs: int, repeat: int = 1) -> dict[str, list[float]]:
-    """Time each call `runs` times in turn, after one unmeasured turn; seconds of one of `repeat` calls in a row."""
+
+def interleaved(calls: Mapping[str, Callable[[], object]], runs: int, repeat: int = 1) -> dict[str, list[float]]:
+    """Time the calls in turn, `runs` times each, after one turn that is not measured.
+
+    Each measurement makes `repeat` calls in a row and gives the seconds of one.
+    """
     found: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(runs + 1):
         for name, call in calls.items():
@@ -67,7 +73,7 @@ def interleaved(calls: dict[str, Callable[[], object]], runs: int, repeat: int =
 
 
 def spread(seconds: list[float], per: float | None = None) -> dict[str, float]:
-    """Median, least and largest; with `per`, rates: that many things in each of the times."""
+    """Return median, least, largest and number of the times, or of the rates `per` / time if `per` is given."""
     values = [per / value for value in seconds] if per else seconds
     return {
         "median": round(statistics.median(values), 7),

@@ -1,4 +1,4 @@
-"""Row zoo: model-epochs per minute against a plain PyTorch loop per model, a process per core; on a GPU per second."""
+"""Row zoo: model-epochs per minute beside plain PyTorch loops, one process for each core; per second on a GPU."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.speed import machine
+from benchmarks.speed.runtime import FORWARD
 from benchmarks.speed.timing import Case, Effort, interleaved, spread
 from hyperinit.layout import Layout
 from hyperinit.nets import cnn
@@ -26,14 +27,14 @@ from hyperinit_training.train_zoo.schedules import Schedule, initial_weights, sc
 from hyperinit_training.train_zoo.stacked import Network
 from hyperinit_training.train_zoo.stacked_blocks import AT_ONCE
 
-TRAINING = 3 * 2 * (8 * 25 * 576 + 6 * 8 * 25 * 64 + 4 * 6 * 4 * 9 + 20 * 36 + 10 * 20)  # operations an image
-IMAGES = {"mnist-paper": 2_000, "mnist-tuned": 6_400}  # of an excerpt; an epoch of the recipe has 50,000
-EPOCH = 50_000
-TARGET = {"mnist-paper": 6, "mnist-tuned": 3}
+TRAINING = 3 * FORWARD  # operations for each image: a forward pass, and a backward pass of twice as many
+IMAGES = {"mnist-paper": 2_000, "mnist-tuned": 6_400}  # images that are timed
+EPOCH = 50_000  # images of an epoch of either recipe
+TARGET = {"mnist-paper": 6, "mnist-tuned": 3}  # times as fast as the peer
 
 
 def zoo(effort: Effort) -> list[Case]:
-    """Both recipes; the data are noise, which takes as long as images. With a GPU there, also on it."""
+    """Time both recipes on noise, which takes as long as images; on a GPU too if there is one."""
     cases = [_case(name, effort) for name in TARGET]
     if torch.cuda.is_available():
         cases += [on_device(name, effort, torch.device("cuda", torch.cuda.current_device())) for name in TARGET]
@@ -45,15 +46,15 @@ def _case(name: str, effort: Effort) -> Case:
     images = np.random.default_rng(0).standard_normal((count, 1, 28, 28)).astype(np.float32)
     labels = np.random.default_rng(1).integers(0, 10, count)
     ours, peer = [], []
-    _ours(recipe, images, labels, cores)  # compiles
+    _ours(recipe, images, labels, cores)  # compiles the kernels
     with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
-        list(pool.map(_plain, [(recipe, images[:200], labels[:200])] * cores))  # imports torch
+        list(pool.map(_plain, [(recipe, images[:200], labels[:200])] * cores))  # imports torch in each process
         for _ in range(effort.runs):
             ours.append(_ours(recipe, images, labels, cores))
             began = time.perf_counter()
             list(pool.map(_plain, [(recipe, images, labels)] * cores))
             peer.append(time.perf_counter() - began)
-    done = cores * count / EPOCH * 60  # model-epochs of an excerpt, times the seconds of a minute
+    done = cores * count / EPOCH * 60  # model-epochs of one run, times 60 seconds
     floor = machine.flops() / TRAINING / EPOCH * 60
     reckoned = f"{TRAINING / 1e6:.2f} MFLOP an image at {machine.flops() / 1e9:.0f} GFLOP/s"
     case = f"{name}: model-epochs per minute, batch {recipe.batch}"
@@ -62,7 +63,7 @@ def _case(name: str, effort: Effort) -> Case:
 
 
 def on_device(name: str, effort: Effort, device: torch.device) -> Case:
-    """Model-epochs per second of the PyTorch engine, capture included; the share of the floor is its utilisation."""
+    """Time the PyTorch engine on a device, CUDA graph capture included; the share of the floor is the utilisation."""
     recipe, count, models = load_recipe(name).zoo, effort.size(EPOCH, 256), effort.size(AT_ONCE, 2)
     draws = torch.Generator().manual_seed(0)
     data = (
@@ -82,7 +83,7 @@ def on_device(name: str, effort: Effort, device: torch.device) -> Case:
 
 @lru_cache(maxsize=4)
 def flops_on(device: torch.device, dtype: torch.dtype, side: int) -> float:
-    """Multiply-adds times two per second of a large matrix product on a device, the best of some."""
+    """Return operations per second of a large matrix product on a device, the best of several; see `machine.flops`."""
     matrix = torch.randn(side, side, device=device).to(dtype)
     times = interleaved({"product": lambda: (matrix @ matrix)[0, 0].item()}, 5)
     return 2 * side**3 / min(times["product"])
@@ -105,7 +106,7 @@ def _ours(recipe: ZooRecipe, images: np.ndarray, labels: np.ndarray, cores: int)
 
 
 def _plain(task: tuple[ZooRecipe, np.ndarray, np.ndarray]) -> None:
-    """The loop that everybody writes."""
+    """Train one network by a plain PyTorch loop."""
     recipe, images, labels = task
     torch.set_num_threads(1)
     model: nn.Module = cnn(activation=recipe.activation)

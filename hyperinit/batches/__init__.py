@@ -1,1 +1,1 @@
-"""What `init_` does with the user's batches: calibrate norms and select among candidates."""
+"""The user's batches: calibrate norms and select among candidates."""

@@ -1,4 +1,4 @@
-"""Calibration: BatchNorms that fit the weights a module has now, estimated on a user's batches."""
+"""Calibration: re-estimate the statistics of BatchNorms for a module's present weights, on the user's batches."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from hyperinit.batches.loaders import Loader, check_loader, inputs_of, read
 from hyperinit.errors import ArgumentError
 from hyperinit.fitting import Plan
+from hyperinit.fitting.plan import DRAWN
 from hyperinit.layout.layers import NORM
 from hyperinit.modules.state import Backup, device_of, evaluating, restoring
 from hyperinit.modules.wrappers import wrapped
@@ -23,11 +24,11 @@ from hyperinit.modules.wrappers import wrapped
 
 @dataclass(frozen=True)
 class Kept:
-    """What calibration must not change: the outputs of decoded layers.
+    """Layers whose outputs calibration must not change, and the norms that may be set for that.
 
     Args:
-        layers: names of layers that hold a whole tensor of the source, so that they compute what its layer computes.
-        norms: names of norms that the source does not have, whose weight and bias got their default draw.
+        layers: names of layers that hold a whole tensor of the source, so that they compute the source's features.
+        norms: names of norms without a counterpart in the source, whose weight and bias got their default draw.
     """
 
     layers: frozenset[str] = frozenset()
@@ -35,7 +36,7 @@ class Kept:
 
     @classmethod
     def of(cls, plan: Plan) -> Kept:
-        """Read a plan; of a source that has norms of its own nothing is kept, for its layers compute with them.
+        """Read layers and norms from a plan. Both are empty if the source has norms, because its layers need theirs.
 
         >>> from hyperinit.layout import Layout
         >>> from hyperinit.fitting import make_plan
@@ -56,7 +57,7 @@ class Kept:
             and row.source in shapes
             and _holds(row.shape, shapes[row.source])
         }
-        drawn = {row.name for row in plan.rows if row.origin == "filled" and row.rest == "default draw"}
+        drawn = {row.name for row in plan.rows if row.origin == "filled" and row.rest == DRAWN}
         norms = {name.removesuffix(".weight") for name in drawn if name.endswith(".weight")}
         return cls(frozenset(layers), frozenset(name for name in norms if f"{name}.bias" in drawn))
 
@@ -67,25 +68,25 @@ def _holds(shape: tuple[int, ...], part: tuple[int, ...]) -> bool:
 
 @torch.no_grad()
 def calibrate_(model: nn.Module, loader: Loader, *, batches: int | None = None, kept: Kept | None = None) -> nn.Module:
-    """Estimate the running statistics of every BatchNorm anew, in place, and return the model.
+    """Re-estimate the running statistics of every BatchNorm in place, and return the model.
 
-    The mean and the variance of each become the plain averages of those of the batches, as `update_bn` of
-    `torch.optim.swa_utils` does it. Unlike there, dropout and everything else stay in evaluation mode, every part
-    keeps its own mode and momentum, and if anything is raised the model is as it was before. A BatchNorm that no
-    batch reaches keeps its statistics; a model without one is returned at once.
+    Each mean and variance becomes the plain average over the batches, as in `torch.optim.swa_utils.update_bn`. Unlike
+    there, dropout and all other parts run in evaluation mode, and every part has its own mode and momentum again
+    afterwards. Any exception restores the model. A BatchNorm that no batch reaches keeps its statistics. For a model
+    without BatchNorms this is a no-op.
 
     Args:
         model: any module.
-        loader: yields tensors, or tuples or lists that begin with one: what the model is called with, once it is
-            on the model's device. Take batches of the size that the model will be trained with.
-        batches: how many to use at most; None takes all.
-        kept: what must go on computing what it computes. Each of its norms that the batches reach right after one of
-            its layers, with no other layer with parameters in between, gets the weight and bias that undo it: the
-            square root of its variance plus epsilon, and its mean. So in training mode, too, it begins as the
-            identity. Not in a model with wrappers or sharded parameters, whose processes may see different batches.
+        loader: yields tensors, or tuples or lists that begin with a tensor. Each tensor is moved to the model's device
+            and passed to the model. Use the batch size of the training that follows.
+        batches: the largest number of batches to use; None uses all.
+        kept: layers whose outputs must not change. If one of its norms runs right after one of its layers, with no
+            other layer with parameters in between, its weight becomes the square root of its variance plus epsilon,
+            and its bias becomes its mean. It then begins as the identity, in training mode too. Ignored in a model
+            with wrappers or sharded parameters, whose processes may see different batches.
 
     Raises:
-        ArgumentError: if the loader yields nothing or something else, or the statistics are not finite.
+        ArgumentError: if the loader yields nothing or no tensors, or the statistics are not finite.
 
     >>> norm = calibrate_(nn.BatchNorm1d(1), [torch.tensor([[1.0], [3.0]]), torch.tensor([[5.0], [7.0]])])
     >>> norm.running_mean, norm.running_var, norm.momentum
@@ -101,16 +102,17 @@ def calibrate_(model: nn.Module, loader: Loader, *, batches: int | None = None, 
     backup = Backup([*model.buffers(), *(value for norm in undone for value in norm.parameters())])
     with restoring(backup), evaluating(model), _estimating(norms.values()):
         device, undoing = device_of(model), _Undoing(model, kept or Kept(), undone)
+        # One pass does both estimations: an undone norm passes on its input, so later norms see it as the identity.
         with undoing:
             for batch in read(islice(loader, batches)):
                 model(inputs_of(batch).to(device))
-        backup.restore(without=_reached(norms))
-        undoing.write()
+        backup.restore(without=_reached(norms))  # norms that no batch reached were reset, too: give those back
+        undoing.write()  # needs the final statistics, and must follow the restoring, which would erase it
     return model
 
 
 def _undoable(model: nn.Module, kept: Kept) -> dict[nn.Module, str]:
-    """Find the norms whose weight and bias may be set: those of a plan that have both for themselves."""
+    """Find the norms whose weight and bias may be set: both exist, and no other part shares them."""
     uses = Counter(id(value) for part in model.modules() for value in part._parameters.values())
     return {
         part: name
@@ -122,17 +124,20 @@ def _undoable(model: nn.Module, kept: Kept) -> dict[nn.Module, str]:
 
 
 def _affine(norm: nn.Module) -> list[Tensor | None]:
-    return [norm._parameters.get(name) for name in ("weight", "bias")]  # None also for one that is parametrised
+    return [norm._parameters.get(name) for name in ("weight", "bias")]  # None also if parametrised
 
 
 class _Undoing:
-    """While a block runs, norms that follow kept layers pass on what they get; then their weights make that last."""
+    """Make norms behind kept layers the identity: by hooks within a block, and by `write` for good.
+
+    The norm still runs, and so updates its statistics, but its hook replaces its output by its input.
+    """
 
     def __init__(self, model: nn.Module, kept: Kept, norms: Mapping[nn.Module, str]) -> None:
         self._layers, self._norms = kept.layers, norms
         self._names = {part: name for name, part in model.named_modules() if part._parameters} if norms else {}
-        self._last: str | None = None
-        self._undone: dict[nn.Module, bool] = {}
+        self._last: str | None = None  # the part with parameters that ran last
+        self._undone: dict[nn.Module, bool] = {}  # of each norm, decided when the first batch reaches it
         self._stack = ExitStack()
 
     def __enter__(self) -> None:
@@ -149,7 +154,7 @@ class _Undoing:
         return output
 
     def write(self) -> None:
-        """Set the weights of the norms that were passed by."""
+        """Set weight and bias of each undone norm so that (x - mean) / sqrt(var + eps) * weight + bias = x."""
         for norm in (norm for norm, undone in self._undone.items() if undone):
             assert isinstance(norm, _BatchNorm)
             assert norm.running_mean is not None
@@ -164,14 +169,14 @@ def _has_statistics(part: nn.Module) -> bool:
 
 @contextmanager
 def _estimating(norms: Iterable[nn.Module]) -> Iterator[None]:
-    """Let norms take plain averages from now on; each gets its momentum back."""
+    """Let norms average over batches within a block. Afterwards each has its own momentum again."""
     momenta = []
     try:
         for norm in norms:
             assert isinstance(norm, _BatchNorm)
             momenta.append((norm, norm.momentum))
             norm.reset_running_stats()
-            norm.momentum = None
+            norm.momentum = None  # torch's sign for a plain cumulative average
             norm.training = True
         yield
     finally:
@@ -180,13 +185,13 @@ def _estimating(norms: Iterable[nn.Module]) -> Iterator[None]:
 
 
 def _reached(norms: dict[str, nn.Module]) -> set[int]:
-    """Return the ids of the buffers of the norms that a batch has reached, all of them finite."""
+    """Return the ids of the buffers of the norms that a batch has reached. Refuse statistics that are not finite."""
     reached: set[int] = set()
     for name, norm in norms.items():
         buffers = list(norm.buffers(recurse=False))
         if not all(value.isfinite().all() for value in buffers):
             raise ArgumentError(
-                f"BatchNorm statistics must be finite, got others in {name!r}; look for NaN in the batches"
+                f"BatchNorm statistics must be finite, got NaN or infinity in {name!r}; look for NaN in the batches"
             )
         if norm.num_batches_tracked:
             reached.update(map(id, buffers))

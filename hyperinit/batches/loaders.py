@@ -1,4 +1,4 @@
-"""Running a user's module on a user's batches: what a loader may yield, evaluation mode, accuracy.
+"""Batches of a user's loader: the forms they may have, and accuracy on them.
 
 Letters used for tensor shapes: B inputs in a batch, C classes.
 """
@@ -18,10 +18,10 @@ Loader = Iterable[Any]
 
 
 def check_loader(name: str, loader: object) -> None:
-    """Refuse what cannot yield batches; a tensor would yield single inputs.
+    """Check that a loader is an iterable and no tensor, which would yield single inputs.
 
     Raises:
-        ArgumentError: saying what was got.
+        ArgumentError: if it is not.
     """
     if isinstance(loader, Tensor) or not isinstance(loader, Iterable):
         raise ArgumentError(
@@ -33,7 +33,7 @@ def read(loader: Loader) -> Iterator[Any]:
     """Yield the batches of a loader.
 
     Raises:
-        ArgumentError: if there are none.
+        ArgumentError: if the loader yields none.
 
     >>> list(read(iter([1, 2])))
     [1, 2]
@@ -43,14 +43,14 @@ def read(loader: Loader) -> Iterator[Any]:
         empty = False
         yield batch
     if empty:
-        raise ArgumentError("a loader must yield at least one batch, got none; a used generator yields nothing more")
+        raise ArgumentError("a loader must yield at least one batch, got none; a generator can be read only once")
 
 
 def inputs_of(batch: object) -> Tensor:
     """Return the inputs of a batch: the batch itself, or the first item of a tuple or list.
 
     Raises:
-        ArgumentError: if that is no tensor.
+        ArgumentError: if the inputs are not a tensor.
 
     >>> inputs_of((torch.zeros(3, 2), torch.zeros(3))).shape
     torch.Size([3, 2])
@@ -65,7 +65,7 @@ def labelled(batch: object) -> tuple[Tensor, Tensor]:
     """Return inputs (B, ...) and labels (B,) of a batch: the first two items of a tuple or list.
 
     Raises:
-        ArgumentError: if they are no tensors.
+        ArgumentError: if either is not a tensor.
 
     >>> labelled([torch.zeros(3, 2), torch.zeros(3), "names"])[1].shape
     torch.Size([3])
@@ -78,17 +78,17 @@ def labelled(batch: object) -> tuple[Tensor, Tensor]:
 
 
 def count_right(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Count right answers.
+    """Count right answers, for every leading dimension of the outputs.
 
     Args:
-        outputs: logits, (..., B, C) with at least two classes; a row with NaN is no answer.
+        outputs: logits, (..., B, C) with at least two classes; a row with NaN counts as wrong.
         labels: class indices from 0 to C - 1, integers (B,), on the same device.
 
     Returns:
         Numbers of right answers, int64 (...).
 
     Raises:
-        ArgumentError: if these are no logits and class indices, or not of one length.
+        ArgumentError: if these are not logits and class indices, or differ in length.
 
     >>> count_right(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
     tensor(1)
@@ -112,14 +112,14 @@ def count_right(outputs: Tensor, labels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def accuracy(module: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """Return the share of right answers, 0 to 1, in evaluation mode; every part's mode is left as it was.
+    """Return the share of right answers, 0 to 1, in evaluation mode. Every part's mode is restored.
 
     Args:
         module: returns logits (B, C).
-        batches: inputs (B, ...) and class indices (B,); they are moved to the module's device.
+        batches: pairs of inputs (B, ...) and class indices (B,); both are moved to the module's device.
 
     Raises:
-        ArgumentError: if there are no inputs, or as `count_right`.
+        ArgumentError: if there are no inputs, or as for `count_right`.
 
     >>> accuracy(nn.Identity(), [(torch.eye(3), torch.tensor([0, 1, 1])), (torch.eye(3)[:1], torch.tensor([0]))])
     0.75

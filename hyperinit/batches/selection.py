@@ -1,4 +1,4 @@
-"""Selection: more networks are drawn than needed, and those best on a user's labelled batches are kept.
+"""Selection: sample more networks than needed and keep the most accurate on the user's labelled batches.
 
 Source: "subsampling" of SANE, Schürholt et al. 2024, arXiv:2406.09997.
 """
@@ -26,7 +26,7 @@ def candidates(calibrate: object, select: object, oversample: int | None) -> int
     """Check the arguments and return how many candidates to draw for each network that is kept.
 
     Raises:
-        ArgumentError: if a loader is none, or `oversample` is no positive integer or comes without `select`.
+        ArgumentError: if a loader is not iterable, or `oversample` is not a positive integer or lacks `select`.
 
     >>> candidates(None, None, None), candidates(None, [], None), candidates(None, [], 3)
     (1, 10, 3)
@@ -45,7 +45,7 @@ def candidates(calibrate: object, select: object, oversample: int | None) -> int
     return oversample
 
 
-def write_best_(  # noqa: PLR0913 - two loaders beside what is written
+def write_best_(  # noqa: PLR0913 - both loaders, and how to write
     model: nn.Module,
     write: Callable[[Tensor], object],
     weights: Tensor,
@@ -61,15 +61,15 @@ def write_best_(  # noqa: PLR0913 - two loaders beside what is written
 
     Args:
         model: the module.
-        write: writes a weight vector (D,) into it.
-        weights: candidates, (k, D); one if `select` is None.
+        write: writes a weight vector (D,) into the module.
+        weights: candidates, (k, D); without `select` only the first is written.
         calibrate: batches for `calibrate_`, or None.
         kept: as for `calibrate_`.
-        select: labelled batches, or None. Of equally accurate candidates the first stays.
-        generator: decides what a loader draws, and is not moved by it; None is torch's global generator.
+        select: labelled batches, or None. Among equally accurate candidates the first is kept.
+        generator: a copy of it seeds the loaders' shuffling, so it does not advance. None uses torch's global one.
 
     Raises:
-        ArgumentError: as `calibrate_` and `accuracy`.
+        ArgumentError: as for `calibrate_` and `accuracy`.
     """
     before = Backup.of(model)
     with restoring(before):
@@ -84,14 +84,14 @@ def write_best_(  # noqa: PLR0913 - two loaders beside what is written
 
         def written() -> Iterator[tuple[float, Backup]]:
             for row in weights:
-                before.restore()  # a fill may keep what is there
+                before.restore()  # a fill may keep old values, so every candidate must start from the same ones
                 write(row)
                 if batches is not None:
                     calibrate_(model, batches, kept=kept)
-                done = Backup.of(model)
+                done = Backup.of(model)  # before judging: a forward pass may change buffers
                 yield accuracy(model, labels), done
 
-        [winner] = best(written(), 1)
+        [winner] = best(written(), 1)  # keeps a copy of the best so far only, so memory does not grow with k
         winner.restore()
     return model
 
@@ -104,17 +104,18 @@ def choose(
     select: Loader | None,
     generator: torch.Generator | None,
 ) -> list[nn.Module]:
-    """Calibrate modules and keep the `count` most accurate, in their order; without `select` all are kept.
+    """Calibrate modules and return the `count` most accurate, in the order in which they were made.
 
     Args:
-        members: candidates, made one by one as they are asked for, each anew; each with what its calibration keeps.
-        count: how many to keep.
-        calibrate: as for `write_best_`; read once for all members.
+        members: an iterator that makes a new candidate at each step, with the `kept` for its calibration.
+            Rejected ones are freed on the way, so memory grows with `count` and not with the number of candidates.
+        count: number of modules to return. Without `select` these are the first.
+        calibrate: as for `write_best_`. It is read once for all candidates.
         select: as for `write_best_`.
         generator: as for `write_best_`.
 
     Raises:
-        ArgumentError: as `write_best_`, or if one module comes twice.
+        ArgumentError: as for `write_best_`, or if one module comes twice.
     """
     batches, labels = _stored(calibrate, select, generator)
 
@@ -132,7 +133,7 @@ def choose(
 
 
 def best(scored: Iterable[tuple[float, T]], count: int) -> list[T]:
-    """Keep the `count` things of the highest score, in their order; of equals the first.
+    """Return the `count` items of the highest scores, in their order. Among equals, prefer the first.
 
     >>> best([(0.1, "a"), (0.3, "b"), (0.2, "c"), (0.2, "d")], 2)
     ['b', 'c']
@@ -140,7 +141,7 @@ def best(scored: Iterable[tuple[float, T]], count: int) -> list[T]:
     kept: list[tuple[float, T]] = []
     for pair in scored:
         kept.append(pair)
-        if len(kept) > count:
+        if len(kept) > count:  # drop the worst at once, so that its memory is free; reversed: the last of equals
             del kept[min(reversed(range(len(kept))), key=lambda place: kept[place][0])]
     return [thing for _, thing in kept]
 
@@ -148,7 +149,7 @@ def best(scored: Iterable[tuple[float, T]], count: int) -> list[T]:
 def _stored(
     calibrate: Loader | None, select: Loader | None, generator: torch.Generator | None
 ) -> tuple[Sequence[Any] | None, list[tuple[Tensor, Tensor]] | None]:
-    """Read each loader once, so that all candidates see the same batches; one generator may be both."""
+    """Read each loader once, so that all candidates see the same batches. One generator may serve as both loaders."""
     with _loaders_draw_from(generator):
         labels = None if select is None else [labelled(batch) for batch in read(select)]
         if calibrate is None or calibrate is select:
@@ -158,7 +159,7 @@ def _stored(
 
 @contextmanager
 def _loaders_draw_from(generator: torch.Generator | None) -> Iterator[None]:
-    """Let a copy of the generator decide the order of a shuffling loader, so that the weights stay the same."""
+    """Seed shuffling loaders from a copy of the generator, so that weights do not depend on the loaders."""
     copy = None
     if generator is not None:
         copy = torch.Generator(generator.device)

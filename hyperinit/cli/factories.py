@@ -1,4 +1,4 @@
-"""From `module:factory` on the command line to a callable that makes a network."""
+"""Imports the callable that `module:factory` names on the command line."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from hyperinit.errors import ArgumentError
 
 
 def load_callable(name: str) -> Callable[..., Any]:
-    """Import what `module:attribute` names; modules of the working folder are found, as `python -m` finds them.
+    """Import the callable that `module:attribute` names, also from the working folder, as `python -m` does.
 
     Raises:
-        ArgumentError: if the name has another form, the module cannot be imported, or it holds no such callable.
+        ArgumentError: if the name has another form, the module cannot be imported, or it has no such callable.
 
     >>> load_callable("torch.nn:Linear").__name__
     'Linear'
@@ -30,14 +30,14 @@ def load_callable(name: str) -> Callable[..., Any]:
     try:
         with _working_folder():
             module = importlib.import_module(place)
-    except Exception as error:  # the module is the user's: whatever it raises explains why it cannot be used
+    except Exception as error:  # the user's module may raise anything
         raise ArgumentError(f"{place} must be importable, got {type(error).__name__}: {error}") from error
     found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):
             near = get_close_matches(part, dir(found), n=3)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise ArgumentError(f"{place} must hold {attribute}, got no {part}{hint}")
+            raise ArgumentError(f"{place} must have the attribute {attribute}, got no {part}{hint}")
         found = getattr(found, part)
     if not callable(found):
         raise ArgumentError(f"{name} must be callable, got a {type(found).__name__}")
@@ -45,10 +45,11 @@ def load_callable(name: str) -> Callable[..., Any]:
 
 
 def load_factory(name: str) -> Callable[[], nn.Module]:
-    """Import a callable that makes a network; each call is checked.
+    """Import a callable that returns a network.
 
     Raises:
-        ArgumentError: as `load_callable`; the factory, if it needs arguments, fails, or makes no module.
+        ArgumentError: as `load_callable`. The returned callable raises it if the user's one needs arguments, fails,
+            or returns anything but a module.
 
     >>> load_factory("hyperinit.nets:cnn")()[0].out_channels
     8
@@ -58,12 +59,12 @@ def load_factory(name: str) -> Callable[[], nn.Module]:
     def checked() -> nn.Module:
         try:
             module = make()
-        except Exception as error:  # the factory is the user's
+        except Exception as error:  # the user's factory may raise anything
             raise ArgumentError(
-                f"{name} must make a network when called without arguments, got {type(error).__name__}: {error}"
+                f"{name} must return a network when called without arguments, got {type(error).__name__}: {error}"
             ) from error
         if not isinstance(module, nn.Module):
-            raise ArgumentError(f"{name} must make a torch.nn.Module, got a {type(module).__name__}")
+            raise ArgumentError(f"{name} must return a torch.nn.Module, got a {type(module).__name__}")
         return module
 
     return checked

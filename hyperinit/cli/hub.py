@@ -1,4 +1,4 @@
-"""The commands about files of sources: `pull`, `cache` and `registry build`."""
+"""The commands that download and publish sources: `pull`, `cache` and `registry build`."""
 
 from __future__ import annotations
 
@@ -17,28 +17,27 @@ from hyperinit.representation import artifact
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the commands, each with the function that answers it as `run`."""
+    """Add the commands; `run` of each is the function that returns its answer."""
     pull = command(
-        commands, "pull", _pull, "fetch a source into the cache, check it, and print where it is",
+        commands, "pull", _pull, "download a source into the cache, validate it, and print its path",
         "hyperinit pull hf://org/repo/mine.safetensors@main\n"
         "  hyperinit pull https://example.org/mine.safetensors#sha256=HEX --out mine.safetensors",
     )  # fmt: skip
     pull.add_argument("source", help="a name, https://...#sha256=HEX, or hf://org/repo/path/file.safetensors@revision")
-    pull.add_argument("--out", type=Path, metavar="FILE", help="also copy it there")
+    pull.add_argument("--out", type=Path, metavar="FILE", help="also copy it to this path")
     cached = command(
         commands, "cache", _cache, "list or delete downloaded files, or print their folder", "hyperinit cache list"
     )
     cached.add_argument("action", choices=("list", "clear", "path"))
-    title = "write the index of a folder of artifacts, to be served by any web server"
+    title = "write the index of a folder of artifacts, which any web server can serve"
     registry = command(commands, "registry", _registry, title, "hyperinit registry build public/")
     registry.add_argument("action", choices=("build",))
-    registry.add_argument("folder", type=Path, metavar="DIR", help=f"folder of artifacts, which gets {INDEX}")
-    registry.add_argument("--base-url", metavar="URL", help="address of the artifacts, if they lie elsewhere")
+    registry.add_argument("folder", type=Path, metavar="DIR", help=f"folder of artifacts; {INDEX} is written into it")
+    registry.add_argument("--base-url", metavar="URL", help="address of the artifacts; default: beside the index")
 
 
 def _pull(arguments: argparse.Namespace) -> Answer:
-    path = sources.find(arguments.source)
-    sources.verify(path)
+    path = sources.find(arguments.source).path
     title = artifact.read(path)[0].card.title
     if arguments.out is not None:
         try:

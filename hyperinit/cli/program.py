@@ -1,4 +1,4 @@
-"""The command line: `hyperinit ...`. Commands that train come from `hyperinit_training`, found by entry point."""
+"""The command line `hyperinit ...`. The commands that train are entry points of `hyperinit_training`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from hyperinit.errors import HyperinitError, MissingExtraError
 
 TRAINING = {
     "demo": "start a network from generated weights and compare it with PyTorch's default",
-    "data": "fetch the official files of an image data set",
-    "verify": "measure a source again on real images and compare with its card",
+    "data": "download the official files of an image data set",
+    "verify": "measure a source again on real images and compare the results with its card",
     "pretrain": "train a zoo and its hyper-representation from a recipe",
     "zoo": "train only the zoo of a recipe, or inspect a folder of checkpoints",
     "train": "train a hyper-representation on a zoo",
@@ -25,20 +25,24 @@ TRAINING = {
 }
 EXAMPLES = """examples:
   hyperinit demo                                  # the main job, in seconds
-  hyperinit info svhn                             # what a source is and what was measured of it
+  hyperinit info svhn                             # the card of a source: zoo, images, measured figures
   hyperinit plan mypackage.models:make_net        # what init_ would do to your network
   hyperinit sample svhn --n 15 --out ensemble.safetensors
   hyperinit train --zoo checkpoints/ --model mypackage.models:make_net --out mine.safetensors
 
-Each command explains itself: hyperinit COMMAND --help. Those that answer a question take --json.
+For the options of a command: hyperinit COMMAND --help. Commands that print information take --json.
 Exit codes: 0 done; 1 an error that the message on stderr explains, or figures that disagree; 2 wrong usage;
-130 interrupted. HYPERINIT_OFFLINE=1 forbids the network, HYPERINIT_HOME moves the cache."""
+130 interrupted. HYPERINIT_OFFLINE=1 forbids downloads. HYPERINIT_HOME sets the cache folder."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit code: 0 done, 1 an error that the message explains, 130 interrupted.
+    """Run one command and return its exit code: 0 done, 1 an error that the message explains, 130 interrupted.
 
-    Wrong usage ends the process with 2, as argparse does.
+    Args:
+        argv: the arguments; None takes those of the process.
+
+    Raises:
+        SystemExit: with 2 for wrong usage, with 0 for `--help` and `--version`, as argparse does.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -54,15 +58,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"hyperinit: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("hyperinit: interrupted; the same command goes on where training or a download was", file=sys.stderr)
+        print("hyperinit: interrupted; run the same command again to resume training or a download", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left to flush at exit has nowhere to go
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that flushing stdout at exit does not raise again
         return 0
 
 
 def show(text: str, data: Any, *, as_json: bool) -> None:
-    """Print an answer: the text for people, or the data as JSON."""
+    """Print an answer as text or as JSON."""
     print(json.dumps(data, indent=2) if as_json else text)
 
 
@@ -77,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     found = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     sources.add(found)
     hub.add(found)
-    for name, title in TRAINING.items():  # never parsed here: they have parsers of their own
+    for name, title in TRAINING.items():  # for --help only: these commands have their own parsers
         found.add_parser(name, help=title)
     return parser
 

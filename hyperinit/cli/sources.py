@@ -1,6 +1,6 @@
-"""The commands that read a source: sources, methods, info, plan, sample.
+"""The commands that read a source: `sources`, `methods`, `info`, `plan` and `sample`.
 
-Each adds itself to the parser and gives an answer: text for people, and the same as plain data for `--json`.
+The answer of each command is text, and the same as plain data for `--json`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,14 @@ from hyperinit.ensembles.ensemble import Ensemble
 from hyperinit.errors import ArgumentError
 from hyperinit.files.atomic import digest, replacing
 from hyperinit.fitting import FILLS, FITS
-from hyperinit.hub import sources
 
 Answer = tuple[str, Any]
 SOURCE = "a name that `hyperinit sources` lists, the path of an artifact, or an address (docs/hub.md)"
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the commands, each with the function that answers it as `run`."""
-    command(commands, "sources", _sources, "list the sources there are", "hyperinit sources --json")
+    """Add the commands; `run` of each is the function that returns its answer."""
+    command(commands, "sources", _sources, "list the available sources", "hyperinit sources --json")
     methods = command(
         commands, "methods", _methods, "list the ways to sample a source, with their measured accuracy",
         "hyperinit methods svhn",
@@ -38,31 +37,31 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "hyperinit info svhn\n  hyperinit info ./mine.safetensors --json",
     )  # fmt: skip
     plan = command(
-        commands, "plan", _plan, "say what init_ would do to a network, and write nothing",
+        commands, "plan", _plan, "show what init_ would do to a network, without writing",
         "hyperinit plan mypackage.models:make_net --source svhn\n"
-        "  hyperinit plan torch.nn:Identity    # refused: it has no layer to decode into",
+        "  hyperinit plan torch.nn:Identity    # an error: it has no layer to decode into",
     )  # fmt: skip
     sample = command(
-        commands, "sample", _sample, "draw networks and write their weights to files",
+        commands, "sample", _sample, "sample networks and write their weights to files",
         "hyperinit sample svhn --n 15 --out ensemble.safetensors    # hyperinit.Ensemble.load reads it\n"
-        "  hyperinit sample svhn --n 3 --method kde30 --seed 0 --out nets/    # one state dict a file",
+        "  hyperinit sample svhn --n 3 --method kde30 --seed 0 --out nets/    # one state dict in each file",
     )  # fmt: skip
     for reader in (methods, info, sample):
         reader.add_argument("source", help=SOURCE)
-    plan.add_argument("model", metavar="MODULE:FACTORY", help="importable callable that makes the network")
+    plan.add_argument("model", metavar="MODULE:FACTORY", help="importable callable that returns the network")
     plan.add_argument("--source", default=hyperinit.api.DEFAULT_SOURCE, help=f"{SOURCE}; default %(default)s")
     plan.add_argument("--fit", default="auto", help=f"{', '.join(FITS)}; default %(default)s")
     plan.add_argument("--fill", default="default", help=f"{', '.join(FILLS)}; default %(default)s")
-    sample.add_argument("--n", type=int, default=1, help="how many networks; default %(default)s")
-    sample.add_argument("--method", help="a name that `hyperinit methods SOURCE` lists; default the recommended one")
-    sample.add_argument("--seed", type=int, help="decides the draw; default another one each time")
-    sample.add_argument("--out", type=Path, required=True, help="a folder, or one .safetensors file for all")
+    sample.add_argument("--n", type=int, default=1, help="number of networks; default %(default)s")
+    sample.add_argument("--method", help="a name that `hyperinit methods SOURCE` lists; default: the recommended one")
+    sample.add_argument("--seed", type=int, help="seed of the samples; default: a random one")
+    sample.add_argument("--out", type=Path, required=True, help="a folder, or one .safetensors file for all networks")
 
 
 def command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, run: Any, title: str, examples: str
 ) -> argparse.ArgumentParser:
-    """Add one command with `--json`, help by example, and the function that answers it."""
+    """Add one command with `--json`, examples in its help, and the function that returns its answer."""
     found = commands.add_parser(
         name, help=title, description=f"{title[0].upper()}{title[1:]}.", epilog=f"examples:\n  {examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -89,11 +88,12 @@ def _methods(arguments: argparse.Namespace) -> Answer:
 
 def _info(arguments: argparse.Namespace) -> Answer:
     representation = hyperinit.load(arguments.source)
-    path = sources.find(arguments.source)
+    assert representation.found is not None  # `load` always remembers the file
+    path = representation.found.path
     facts: dict[str, Any] = {
         "file": str(path),
         "bytes": path.stat().st_size,
-        "sha256": digest(path),
+        "sha256": representation.found.digest or digest(path),
         "weights": representation.layout.size,
         "latent": representation.latent_size,
         "parameters": sum(value.numel() for value in representation.autoencoder.parameters()),
@@ -111,7 +111,7 @@ def _plan(arguments: argparse.Namespace) -> Answer:
     found = hyperinit.plan(model, arguments.source, fit=arguments.fit, fill=arguments.fill)
     rows = [
         {"name": row.name, "shape": list(row.shape), "origin": row.origin, "source": row.source,
-         "overlap": row.overlap, "zeros": row.zeros, "rest": row.rest}
+         "overlap": row.overlap, "zeros": row.zeros, "rest": None if row.rest is None else asdict(row.rest)}
         for row in found.rows
     ]  # fmt: skip
     return str(found), {"fit": found.fit, "fill": found.fill, "decoded_share": found.decoded_share, "rows": rows}

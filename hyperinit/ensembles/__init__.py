@@ -1,1 +1,1 @@
-"""Several networks as one module, side by side, and the file that holds them."""
+"""Several networks as one module, their joint forward pass, and their file."""

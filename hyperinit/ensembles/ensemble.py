@@ -1,4 +1,4 @@
-"""Several networks as one module.
+"""An ensemble: several networks as one module that combines their outputs.
 
 Letters used for tensor shapes: n members, B inputs in a batch.
 """
@@ -28,30 +28,30 @@ from hyperinit.files.atomic import replacing
 
 @dataclass(frozen=True)
 class Accuracies:
-    """Shares of right answers, 0 to 1: of the ensemble and of each member."""
+    """Shares of right answers, 0 to 1, of the ensemble (`joint`) and of each member."""
 
     joint: float
     members: tuple[float, ...]
 
     @property
     def mean(self) -> float:
-        """Mean of the members'."""
+        """Mean accuracy of the members."""
         return sum(self.members) / len(self.members)
 
 
 class Ensemble(nn.Module):
-    """Members that see the same input and answer together.
+    """Members that get the same input and whose outputs are combined.
 
-    `forward` returns logits like a single network's, (B, classes): they go into `cross_entropy` and `argmax` as they
-    are. With "probabilities" they are the logarithm of the mean of the members' softmax, with "logits" the mean of
-    the members' logits.
+    `forward` returns logits (B, classes), which `cross_entropy` and `argmax` take like those of a single network. With
+    combine="probabilities" they are the logarithm of the mean of the members' softmax. With "logits" they are the mean
+    of the members' logits.
 
     Args:
         members: one or more modules that return logits of the same shape, (B, classes) or (B, classes, ...).
         combine: "probabilities" or "logits".
 
     Raises:
-        ArgumentError: if there are no members, or one is no module.
+        ArgumentError: if there are no members, if one is not a module, or if they share parameters.
         UnknownNameError: for another `combine`.
 
     Source: mean of the softmax: Lakshminarayanan et al. 2017, arXiv:1612.01474.
@@ -85,8 +85,9 @@ class Ensemble(nn.Module):
         """Return each member's logits, (n, B, classes).
 
         Raises:
-            ArgumentError: if the members' outputs differ in shape, or are no logits of a batch.
+            ArgumentError: if the members' outputs differ in shape, or have fewer than two dimensions.
         """
+        # stacked_forward takes batches of images only; torch.compile does not trace the cache of `allowed`
         if x.ndim == 4 and len(x) and not torch.compiler.is_compiling() and self._side_by_side.allowed():
             return stacked_forward(list(self.members), x)
         outputs = [member(x) for member in self.members]
@@ -105,7 +106,10 @@ class Ensemble(nn.Module):
     def accuracy(self, x: Tensor, y: Tensor, *, batch: int = 1024) -> Accuracies:
         """Return the accuracy of the ensemble and of every member on inputs (B, ...) with labels (B,), int64.
 
-        The mode (training or evaluation) is the one the ensemble is in.
+        The ensemble stays in its present mode, training or evaluation.
+
+        Raises:
+            ArgumentError: if x and y differ in length or are empty, or as for `member_outputs`.
         """
         if len(x) != len(y) or not len(y):
             raise ArgumentError(f"x and y must be of one length of at least 1, got {len(x)} and {len(y)}")
@@ -117,14 +121,14 @@ class Ensemble(nn.Module):
         return Accuracies(joint, tuple(members))
 
     def member_states(self) -> list[dict[str, Tensor]]:
-        """Return the members' state dicts, one each, as `load_state_dict` takes them."""
+        """Return one state dict per member, as `load_state_dict` takes them."""
         return [member.state_dict() for member in self.members]
 
     def save(self, path: str | Path) -> None:
-        """Write all members into one safetensors file, whole or not at all.
+        """Write all members into one safetensors file. The file is complete or absent.
 
-        The file describes the members' network if that is a plain `nn.Sequential` (see `hyperinit.nets`); otherwise
-        `load` needs a factory.
+        It describes the members' network if that is a plain `nn.Sequential`, see `hyperinit.nets`. Otherwise `load`
+        needs a factory.
 
         Raises:
             ArtifactError: if a parameter is not finite; nothing is written.
@@ -150,7 +154,7 @@ class Ensemble(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path, *, model: Callable[[], nn.Module] | None = None) -> Ensemble:
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Args:
             path: the file.
@@ -158,7 +162,7 @@ class Ensemble(nn.Module):
 
         Raises:
             ArgumentError: if a factory is needed.
-            ArtifactError: if the file is missing, damaged, altered, or holds other tensors than the members have.
+            ArtifactError: if the file is missing, damaged or altered, or its tensors do not match the members.
         """
         path = Path(path)
         try:
@@ -192,5 +196,5 @@ class Ensemble(nn.Module):
         return outputs.log_softmax(2).logsumexp(0) - math.log(len(outputs))
 
     def extra_repr(self) -> str:
-        """Show how members are combined when the module is printed."""
+        """Name the way of combining in the module's repr."""
         return f"combine={self.combine!r}"

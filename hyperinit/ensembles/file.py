@@ -1,4 +1,4 @@
-"""The file of an ensemble: its header, its members, and the checks before either is used."""
+"""The file of an ensemble: checks of its header and tensors, and loading them into members."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ COMBINE = ("probabilities", "logits")
 FORMAT = 1
 NEEDS = "0.1.0"  # the first hyperinit that reads this format
 FIELDS = {"format", "n", "combine", "architecture"}
-MOST_MODULES = 1 << 13  # of all members of a file that describes them
+MOST_MODULES = 1 << 13  # in all members together, if the file describes them; bounds the cost of a small file
 
 
 def check_header(header: Mapping[str, Any], tensors: int) -> None:
-    """Check every field but the description of the network, which is checked where it is built."""
+    """Check every field except the network's description, which `nets.build` checks.
+
+    Raises:
+        ArtifactError: naming the first field that is wrong.
+    """
     headers.check_format(header, FORMAT)
     headers.check_keys(header, FIELDS, FIELDS | {"needs", "digest"}, "header")
     if type(header["n"]) is not int or not 1 <= header["n"] <= tensors:
@@ -29,7 +33,16 @@ def check_header(header: Mapping[str, Any], tensors: int) -> None:
 
 
 def check_members(count: int, architecture: nets.Architecture, found: Mapping[str, tuple[int, ...]]) -> None:
-    """Compare all tensors with what the description calls for, before any member is made."""
+    """Compare the file's tensors with those of the described network, before any member is made.
+
+    Args:
+        count: number of members.
+        architecture: description of one member, for `nets.build`.
+        found: shapes in the file by name, "<member>.<name in its state dict>".
+
+    Raises:
+        ArtifactError: if there are too many modules, or names or shapes differ.
+    """
     network = nets.build(architecture, device="meta")
     if count * (1 + len(network)) > MOST_MODULES:
         raise ArtifactError(
@@ -46,7 +59,11 @@ def check_members(count: int, architecture: nets.Architecture, found: Mapping[st
 
 
 def fill_members(members: Sequence[nn.Module], tensors: Mapping[str, Tensor]) -> None:
-    """Load each member's tensors."""
+    """Load each member's tensors.
+
+    Raises:
+        ArtifactError: if a tensor belongs to no member, or a member's tensors do not fit it.
+    """
     parts: list[dict[str, Tensor]] = [{} for _ in members]
     for name, value in tensors.items():
         index, _, key = name.partition(".")
@@ -61,7 +78,11 @@ def fill_members(members: Sequence[nn.Module], tensors: Mapping[str, Tensor]) ->
 
 
 def check_finite(members: Iterable[nn.Module]) -> None:
-    """Refuse parameters that are not finite; buffers may be, such as the mask of an attention."""
+    """Refuse parameters that are not finite. Buffers may hold infinities, as attention masks do.
+
+    Raises:
+        ArtifactError: naming the first such parameter.
+    """
     for index, member in enumerate(members):
         for name, value in member.named_parameters():
             if (value.is_floating_point() or value.is_complex()) and not headers.is_finite(value.detach()):

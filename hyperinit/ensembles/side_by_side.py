@@ -1,9 +1,10 @@
-"""Several networks of one structure, run side by side: one call for each layer of all members instead of one for each.
+"""Run several networks of one structure with one call per layer in place of one per layer and member.
 
-Convolutions become one wide or grouped convolution with channels last, where PyTorch's pooling on the CPU is ten times
-faster; dense layers become one batched product. A large batch goes through in blocks that stay in the cache.
+The members' convolutions become one wide or grouped convolution in channels-last format, in which PyTorch's pooling on
+the CPU is ten times faster. Dense layers become one batched product. A large batch is split into blocks that fit into
+the cache.
 
-Letters: n members, B inputs.
+Letters used for tensor shapes: n members, B inputs, C channels in, K channels out, F features in, G features out.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ BLOCK = 64  # inputs at once
 ALIKE = (
     nn.Tanh, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Identity, nn.MaxPool2d, nn.AvgPool2d,
     nn.AdaptiveAvgPool2d,
-)  # fmt: skip # treat every channel on its own and hold no weights
+)  # fmt: skip # no weights, every channel on its own: one call can treat the channels of all members
 
 
 def stackable(members: Sequence[nn.Module]) -> bool:
@@ -36,14 +37,14 @@ def stackable(members: Sequence[nn.Module]) -> bool:
     parts = chain.from_iterable(member.modules() for member in members)
     return (
         len({len(steps) for steps in chains}) == 1
-        and all(map(_hookless, parts))
+        and all(map(_hookless, parts))  # a stacked layer calls no member's own forward, so hooks would not run
         and all(map(_same, zip(*chains, strict=True)))
         and _in_order(chains[0])
     )
 
 
 class SideBySide:
-    """Whether members can run side by side, found out anew only when their parts, modes or hooks have changed.
+    """Remember whether members can run side by side, and check again when their parts, modes or hooks change.
 
     >>> members = nn.ModuleList(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 3)) for _ in range(2))
     >>> watch = SideBySide(members)
@@ -57,7 +58,7 @@ class SideBySide:
         self._allowed = False
 
     def allowed(self) -> bool:
-        """Say whether `stacked_forward` computes what the members compute one by one."""
+        """Say whether `stacked_forward` gives the outputs that the members give one by one."""
         found = [fact for member in self._members for fact in _watched(member)]
         if self._seen is None or len(found) != len(self._seen) or not all(map(operator.is_, found, self._seen)):
             self._seen, self._allowed = found, stackable(list(self._members))
@@ -65,7 +66,10 @@ class SideBySide:
 
 
 def _watched(part: nn.Module) -> Iterator[object]:
-    """What decides, cheaply; modules themselves and not their ids, which may be used again."""
+    """Yield the facts whose change requires a new check: each part itself, its mode, and whether it has hooks.
+
+    Parts are compared by identity. Their ids would not do: Python reuses the id of a part that was removed.
+    """
     yield part
     yield part.training
     yield not _hookless(part)
@@ -75,29 +79,30 @@ def _watched(part: nn.Module) -> Iterator[object]:
 
 
 def stacked_forward(members: Sequence[nn.Module], x: Tensor) -> Tensor:
-    """Run stackable members on inputs (B, C, H, W); returns their outputs (n, B, classes)."""
+    """Run members for which `stackable` holds on inputs (B, C, H, W). Returns their outputs (n, B, classes)."""
     steps = list(zip(*map(_steps, members), strict=True))
     return torch.cat([_run(steps, part, len(members)) for part in x.split(BLOCK)], dim=1)
 
 
 def _run(steps: Sequence[tuple[nn.Module, ...]], x: Tensor, count: int) -> Tensor:
-    """Carry (B, C, H, W), then (B, n * C, H, W), then (n, B, features) through all layers."""
-    apart = False  # whether each member has channels of its own already
+    """Carry (B, C, H, W), then (B, n * C, H, W) after the first convolution, then (n, B, F) through all layers."""
+    apart = False  # whether x holds channels of each member; before the first convolution all share the input's
     for layers in steps:
         layer = layers[0]
         if isinstance(layer, nn.Conv2d):
-            weight = torch.cat(_all(layers, "weight")).to(memory_format=torch.channels_last)
-            bias = None if layer.bias is None else torch.cat(_all(layers, "bias"))
+            weight = torch.cat(_all(layers, "weight")).to(memory_format=torch.channels_last)  # (n * K, C, h, w)
+            bias = None if layer.bias is None else torch.cat(_all(layers, "bias"))  # (n * K,)
+            # One group per member keeps members apart; the first, wide convolution reads the same input for all.
             groups = layer.groups * (count if apart else 1)
             x = functional.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, groups)
-            x, apart = x.to(memory_format=torch.channels_last), True
+            x, apart = x.to(memory_format=torch.channels_last), True  # (B, n * K, H, W)
         elif isinstance(layer, nn.Flatten):
-            x = x.reshape(len(x), count, -1).transpose(0, 1)
+            x = x.reshape(len(x), count, -1).transpose(0, 1)  # (B, n * C, H, W) -> (n, B, F)
         elif isinstance(layer, nn.Linear):
-            weight = torch.stack(_all(layers, "weight")).transpose(1, 2)
-            bias = None if layer.bias is None else torch.stack(_all(layers, "bias"))[:, None]
-            x = x @ weight if bias is None else torch.baddbmm(bias, x, weight)
-        elif not isinstance(layer, nn.Dropout):
+            weight = torch.stack(_all(layers, "weight")).transpose(1, 2)  # (n, F, G)
+            bias = None if layer.bias is None else torch.stack(_all(layers, "bias"))[:, None]  # (n, 1, G)
+            x = x @ weight if bias is None else torch.baddbmm(bias, x, weight)  # (n, B, G)
+        elif not isinstance(layer, nn.Dropout):  # a no-op here: `_same` refuses dropout in training mode
             x = layer(x)
     return x
 
@@ -107,7 +112,7 @@ def _all(layers: Sequence[nn.Module], name: str) -> list[Tensor]:
 
 
 def _steps(module: nn.Module) -> Iterator[nn.Module]:
-    """The layers of a chain, nested chains unfolded."""
+    """Yield the layers of a chain, those of nested chains included."""
     for part in module.children():
         if type(part) is nn.Sequential:
             yield from _steps(part)
@@ -120,23 +125,23 @@ def _hookless(part: nn.Module) -> bool:
 
 
 def _same(layers: tuple[nn.Module, ...]) -> bool:
-    """Whether the members' layers at one place can become one."""
+    """Say whether the members' layers at one position can run as one."""
     layer = layers[0]
     kind = type(layer)
     facts = [_facts(part) for part in layers]
     if any(found != facts[0] for found in facts):
         return False
     if isinstance(layer, nn.Conv2d):
-        return kind is nn.Conv2d and layer.padding_mode == "zeros"
+        return kind is nn.Conv2d and layer.padding_mode == "zeros"  # functional.conv2d pads with zeros only
     if isinstance(layer, nn.Flatten):
-        return (layer.start_dim, layer.end_dim) == (1, -1)
+        return (layer.start_dim, layer.end_dim) == (1, -1)  # all but the batch, as the reshape of `_run` does
     if kind is nn.Dropout:
-        return not any(part.training for part in layers)
+        return not any(part.training for part in layers)  # active dropout draws a mask for each member
     return kind is nn.Linear or kind in ALIKE
 
 
 def _facts(part: nn.Module) -> list[object]:
-    """All that decides what a layer does, but its weights."""
+    """Return all that decides a layer's output except the values of its weights."""
     constants = [getattr(part, name, None) for name in getattr(part, "__constants__", ())]
     return [
         type(part), part.extra_repr(), *constants,
@@ -145,7 +150,10 @@ def _facts(part: nn.Module) -> list[object]:
 
 
 def _in_order(steps: Sequence[nn.Module]) -> bool:
-    """Whether convolutions come first, then one flattening, then dense layers: what the three forms of x allow."""
+    """Say whether convolutions come first, then one flattening, then dense layers, as the three shapes of x require.
+
+    The first convolution must be ungrouped: the groups of a wide convolution would split the input between members.
+    """
     kinds = [type(step) for step in steps]
     if kinds.count(nn.Flatten) != 1 or nn.Conv2d not in kinds:
         return False

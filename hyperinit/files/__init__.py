@@ -1,1 +1,1 @@
-"""Files: written in one step, read with every length checked, and the cache folder."""
+"""Writes files in one step, validates the headers of tensor files, and manages the cache folder."""

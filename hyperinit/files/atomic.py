@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, so that whatever a reader finds can be trusted."""
+"""Writes files in one step, so that a reader finds the complete old or new file, and computes digests of files."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; on success the file takes the place of `path`, otherwise it goes.
+    """Give a temporary path beside `path`. After the block the file written to it replaces `path`.
 
-    Folders on the way are made. The finished file is readable by everybody, as a plain `open` would leave it.
+    After an error in the block the temporary file is deleted and `path` is unchanged. Missing folders are made. The
+    finished file has mode 644, as `open` gives with the usual umask.
 
     >>> folder = Path(tempfile.mkdtemp())
     >>> with replacing(folder / "a.txt") as temporary:
@@ -24,12 +25,15 @@ def replacing(path: Path) -> Iterator[Path]:
     ['a.txt']
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder: os.replace is atomic only within one file system.
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o644)
+        temporary.chmod(0o644)  # mkstemp gives 600
+        # A rename is atomic for readers and for a killed process. There is no fsync: a power failure soon after may
+        # leave an incomplete file, and the digests of artifacts and cached files reveal that when they are read.
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""The folder of downloaded files: HYPERINIT_HOME, or the place that the system has for caches.
+"""The cache folder of downloaded files: HYPERINIT_HOME, or the system's folder for caches.
 
-All names begin with 16 hexadecimal digits of a SHA-256 and a hyphen. What has such a name is whole, may be deleted at
-any time, and is all that `clear` deletes. A file in progress ends in `.part`.
+The names of its files begin with 16 hexadecimal digits of a SHA-256 and a hyphen. Such a file is complete, unless it
+is a download in progress, whose name ends in `.part`. It may be deleted at any time. `clear` deletes no other files.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from pathlib import Path
 from hyperinit.files.atomic import digest
 
 OURS = re.compile(r"[0-9a-f]{16}-.+")
-ABANDONED = 24 * 3600  # seconds after which a file in progress belongs to nobody
+ABANDONED = 24 * 3600  # seconds after the last write to a download in progress; then its process was killed
 
-_spare: dict[int, Path] = {}  # temporary folder by process
+_spare: dict[int, Path] = {}  # temporary folder in place of the cache, by process id: a fork must not share it
 
 
 def path() -> Path:
-    """Return the cache folder, which need not exist."""
+    """Return the path of the cache folder, which may not exist yet."""
     if home := os.environ.get("HYPERINIT_HOME"):
         return Path(home).expanduser().absolute()
     import platformdirs
@@ -37,14 +37,14 @@ def path() -> Path:
 
 
 def entries() -> list[Path]:
-    """Return the files of the cache folder, those in progress included."""
+    """Return the files of the cache folder, including downloads in progress."""
     if not path().is_dir():
         return []
     return sorted(file for file in path().iterdir() if OURS.fullmatch(file.name) and file.is_file())
 
 
 def clear() -> int:
-    """Delete the files of the cache folder and return how many there were; other files stay."""
+    """Delete the files that `entries` lists and return their number."""
     found = entries()
     for file in found:
         file.unlink(missing_ok=True)
@@ -52,7 +52,7 @@ def clear() -> int:
 
 
 def name(sha256: str, file: str) -> str:
-    """Return the name in the cache of a file with this digest.
+    """Return the cache's name for a file with this digest.
 
     >>> name("0123456789abcdef" * 4, "my net.safetensors")
     '0123456789abcdef-my_net.safetensors'
@@ -61,7 +61,7 @@ def name(sha256: str, file: str) -> str:
 
 
 def find(name: str) -> Path | None:
-    """Return the file of this name, or None; what it holds is not checked."""
+    """Return the file with this name, or None; its contents are not checked."""
     for folder in (path(), _spare.get(os.getpid())):
         if folder and (folder / name).is_file():
             return folder / name
@@ -69,28 +69,29 @@ def find(name: str) -> Path | None:
 
 
 def good(name: str, sha256: str, size: int | None = None) -> Path | None:
-    """Return the file of this name if it has this digest, and this size where one is given."""
+    """Return the file with this name if it has this digest and, unless it is None, this size."""
     file = find(name)
     return file if file and holds(file, sha256, size) else None
 
 
 def holds(file: Path, sha256: str, size: int | None = None) -> bool:
-    """Tell whether a file has this digest and size; it is read once for as long as it does not change."""
+    """Tell whether a file has this digest and size. It is read again only if its time of change or size changes."""
     stat = file.stat()
     return size in (None, stat.st_size) and _digest(file, stat.st_mtime_ns, stat.st_size) == sha256
 
 
 def writable() -> Path:
-    """Return the folder to put files in, after a look for what killed processes left there.
+    """Return the folder to write files to: the cache folder or, if it cannot be written, a temporary one.
 
-    It is the cache folder or, if that cannot be written, a temporary folder of this process, with a RuntimeWarning.
+    The temporary folder belongs to this process; the first use of it gives a RuntimeWarning. In the cache folder,
+    downloads that killed processes left are deleted.
     """
     folder = path()
     try:
         if not folder.is_absolute():
-            raise OSError("there is no home folder")
+            raise OSError("there is no home folder")  # `~` was not expanded; do not make a folder of that name
         folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        tempfile.TemporaryFile(dir=folder).close()  # os.access is wrong on read-only and some network file systems
     except OSError as error:
         return _spare_folder(folder, error)
     _sweep(folder)
@@ -99,7 +100,7 @@ def writable() -> Path:
 
 @contextmanager
 def incoming(name: str) -> Iterator[Path]:
-    """Give a path in the cache for a file whose digest is not known yet; what still lies there in the end goes."""
+    """Give a temporary path in the cache. The caller renames the file; otherwise it is deleted after the block."""
     temporary = writable() / f"{name}.{secrets.token_hex(4)}.part"
     try:
         yield temporary
@@ -114,13 +115,14 @@ def _sweep(folder: Path) -> None:
 
 
 def _spare_folder(folder: Path, error: OSError) -> Path:
+    """Return this process's temporary folder, made at the first call and deleted at exit."""
     process = os.getpid()
     if process not in _spare:
         _spare[process] = Path(tempfile.mkdtemp(prefix="hyperinit-"))
         atexit.register(_remove_spare, process, _spare[process])
         warnings.warn(
-            f"the cache folder {folder} cannot be written ({error}), so downloads last as long as this process; "
-            "set HYPERINIT_HOME to a folder that can be",
+            f"the cache folder {folder} cannot be written ({error}), so downloads are kept only until this "
+            "process ends; set HYPERINIT_HOME to a folder that can be written",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -128,7 +130,7 @@ def _spare_folder(folder: Path, error: OSError) -> Path:
 
 
 def _remove_spare(process: int, folder: Path) -> None:
-    if os.getpid() == process:  # not in a process that was forked off
+    if os.getpid() == process:  # a fork inherits the exit handler, but its parent still needs the folder
         shutil.rmtree(folder, ignore_errors=True)
 
 

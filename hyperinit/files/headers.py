@@ -1,7 +1,7 @@
-"""Files of tensors with a JSON header, from anybody: bounded before they are read, checked before they are believed.
+"""Reads the JSON header of tensor files from untrusted sources: sizes are limited and all values validated.
 
-Both formats, of hyper-representations and of ensembles, are safetensors files whose metadata holds one JSON text.
-docs/artifact.md states what is checked and how much memory a file can make the reader take.
+The formats of hyper-representations and of ensembles are safetensors files whose metadata holds one JSON text.
+docs/artifact.md states the checks and the most memory that reading a file can take.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from torch import Tensor
 
 from hyperinit.errors import UNSEEN, ArtifactError, shown
 
-MOST_HEADER = 1 << 20  # bytes of a file's header; those of the embedded sources have 16 kB
-DEEPEST = 16  # objects and lists inside each other
-MOST_VALUES = 100_000  # of a header, objects and lists among them
+MOST_HEADER = 1 << 20  # bytes of a file's header; headers of the embedded sources have 16 kB
+DEEPEST = 16  # levels of nested objects and lists
+MOST_VALUES = 100_000  # of a header, including objects and lists
 FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 DTYPES = (*FLOATS, "C64", "I64", "I32", "I16", "I8", "U8", "BOOL")
 
@@ -34,11 +34,11 @@ Kind = TypeVar("Kind")
 
 @contextmanager
 def opened(path: Path, key: str) -> Iterator[tuple[dict[str, Any], Any]]:
-    """Open a safetensors file; gives the JSON object under `key` of its metadata, and the file.
+    """Open a safetensors file and give the JSON object under `key` of its metadata, and the file.
 
     Raises:
-        ArtifactError: if the header is too long, damaged or not there.
-        SafetensorError: if the tensors are not where the header says.
+        ArtifactError: if the header is too long, damaged or missing.
+        SafetensorError: if the tensors do not fit the size of the file.
         OSError: if the file cannot be read.
     """
     _check_length(path)
@@ -50,15 +50,17 @@ def opened(path: Path, key: str) -> Iterator[tuple[dict[str, Any], Any]]:
 
 
 def parsed(text: str) -> dict[str, Any]:
-    """Read a JSON object that holds no NaN, no infinity, no key twice, and at most 100,000 values in 16 levels.
+    """Parse a JSON object without NaN, infinity or duplicate keys, of at most 100,000 values and 16 levels.
 
     Raises:
-        ArtifactError: if it is anything else.
+        ArtifactError: if the text is not such an object.
 
     >>> parsed('{"format": 1}')
     {'format': 1}
     """
-    values = sum(map(text.count, "[{,"))  # at least as many as there are; Python's objects are larger than their text
+    # Count before json.loads builds objects, which take far more memory than their text. Each value follows
+    # one of these characters, so this is an upper bound of their number, also for damaged text.
+    values = sum(map(text.count, "[{,"))
     if values > MOST_VALUES:
         raise ArtifactError(f"a damaged header: it must hold at most {MOST_VALUES:,} values, got up to {values:,}")
     try:
@@ -74,12 +76,13 @@ def parsed(text: str) -> dict[str, Any]:
 
 
 def check_plain(data: object) -> None:
-    """Refuse what no header holds, wherever it lies in a JSON value.
+    """Validate all values of nested data, to any depth.
 
     Raises:
-        ArtifactError: for numbers that are not finite or need more than 64 bits, text with control characters or
-            half characters, other types, and nesting deeper than 16 levels.
+        ArtifactError: for numbers that are not finite or need more than 64 bits, text with control characters or lone
+            surrogates, types that JSON lacks, and nesting deeper than 16 levels.
     """
+    # A stack in place of recursion: damaged data of any depth must not raise RecursionError.
     stack = [(data, "header", 0)]
     while stack:
         value, where, depth = stack.pop()
@@ -105,7 +108,7 @@ def _check_leaf(value: object, where: str) -> None:
 
 
 def built(kind: type[Kind], data: object, where: str) -> Kind:
-    """Make a dataclass from a JSON object with its fields; those that have a default may be absent.
+    """Make a dataclass from a JSON object with its fields; fields with a default may be absent.
 
     Raises:
         ArtifactError: if a field is unknown or missing.
@@ -122,10 +125,10 @@ def built(kind: type[Kind], data: object, where: str) -> Kind:
 
 
 def check_keys(data: Mapping[str, Any], needed: set[str], known: set[str], where: str) -> None:
-    """Refuse an object that lacks a needed key or has an unknown one.
+    """Compare the keys of an object with the needed and the known ones.
 
     Raises:
-        ArtifactError: naming them.
+        ArtifactError: if a needed key is missing or a key is unknown; the message names them.
     """
     missing, unknown = sorted(needed - data.keys()), sorted(data.keys() - known)
     if missing or unknown:
@@ -134,10 +137,10 @@ def check_keys(data: Mapping[str, Any], needed: set[str], known: set[str], where
 
 
 def check_format(data: Mapping[str, Any], known: int) -> None:
-    """Look at the format before any other field is believed; another one may have other fields.
+    """Compare the format of a header with the known one. Call this first: another format may have other fields.
 
     Raises:
-        ArtifactError: saying which hyperinit reads the file, as far as it is known.
+        ArtifactError: if it is another format; the message names the hyperinit that reads it, if the header does.
     """
     found, needs = data.get("format"), data.get("needs")
     if type(found) is int and found == known:
@@ -146,14 +149,14 @@ def check_format(data: Mapping[str, Any], known: int) -> None:
         raise ArtifactError(f"format must be a positive integer, got {shown(found)}")
     named = isinstance(needs, str) and re.fullmatch(r"\d+(\.\d+){1,3}", needs)
     reader = f"hyperinit {needs} or later" if named and len(str(needs)) < 20 else "a later hyperinit"
-    raise ArtifactError(f"format {found}, and this hyperinit reads format {known}; it takes {reader} to read this file")
+    raise ArtifactError(f"format {found}, and this hyperinit reads format {known}; install {reader} to read this file")
 
 
 def shapes(file: Any, dtypes: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
-    """Return the name and shape of every tensor of an open file; nothing is read yet.
+    """Return the shape of every tensor of an open file by name, without reading the tensors.
 
     Raises:
-        ArtifactError: if one has a dtype that is not allowed.
+        ArtifactError: if a tensor has another dtype than the allowed ones.
     """
     found = {}
     for name in sorted(file.keys()):
@@ -165,17 +168,17 @@ def shapes(file: Any, dtypes: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
 
 
 def is_finite(value: Tensor) -> bool:
-    """Say whether a tensor of floating point or complex numbers is free of NaN and infinity, without copying it.
+    """Tell whether a floating point or complex tensor of any shape is free of NaN and infinity, without a copy.
 
     >>> is_finite(torch.tensor([1.0, float("nan")]))
     False
     """
     value = torch.view_as_real(value) if value.is_complex() else value
-    return not value.numel() or all(math.isfinite(end) for end in map(float, value.aminmax()))
+    return not value.numel() or all(math.isfinite(end) for end in map(float, value.aminmax()))  # NaN propagates
 
 
 def digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256, in hexadecimal, of a header without its digest and of all tensors.
+    """Return the SHA-256 in hexadecimal of a header, without its field "digest", and of all tensors.
 
     >>> digest({"format": 1}, {})[:8]
     '5e5fbf8b'
@@ -189,9 +192,12 @@ def digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
 
 
 def _check_length(path: Path) -> None:
-    """Look at the file's own word on its header's length before anything is read for it."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ArtifactError("something that is no file")
+    """Validate the header's length before safetensors allocates memory for the header.
+
+    The first 8 bytes of a file state that length, and a forged file can state up to 2**64 - 1.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):  # before open, which waits at a pipe
+        raise ArtifactError("a path that is not a regular file")
     size = path.stat().st_size
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -204,7 +210,7 @@ def _check_length(path: Path) -> None:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ArtifactError("a damaged header: an object with the same key twice")
+        raise ArtifactError("a damaged header: an object with a duplicate key")
     return found
 
 

@@ -1,8 +1,4 @@
-"""Fitting: which decoded tensor goes where in the user's module, what is filled, and the writing itself.
-
-`make_plan` looks at shapes only and writes nothing; its `Plan` prints as a table. `apply_` computes every new value,
-checks it, and only then copies.
-"""
+"""Apply: compute the new values of a module's parameters as a plan says, check them, and only then write them."""
 
 from __future__ import annotations
 
@@ -12,30 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from hyperinit.errors import ArgumentError, PlanError
-from hyperinit.fitting.fill import FILLS, LayerStats, default_draws
+from hyperinit.fitting.fill import LayerStats, default_draws
 from hyperinit.fitting.match import targets
-from hyperinit.fitting.plan import DRAWN, KEPT, Plan, Row
-from hyperinit.fitting.planner import FITS, make_plan
+from hyperinit.fitting.options import check_strength
+from hyperinit.fitting.plan import DRAWN, KEPT, Plan
 from hyperinit.fitting.resize import Block
 from hyperinit.generators import cpu_random
 from hyperinit.modules.wrappers import plain, unwrapped
 from hyperinit.modules.write import check_writable, whole, write
 
-__all__ = ["FILLS", "FITS", "Plan", "Row", "apply_", "make_plan"]
-
-
-def check_strength(strength: float) -> None:
-    """Refuse a strength that is no number in [0, 1].
-
-    Raises:
-        ArgumentError: saying what was got.
-    """
-    if not isinstance(strength, int | float) or not 0 <= strength <= 1:
-        raise ArgumentError(f"strength must be in [0, 1], got {strength!r}")
+MOST_PROBLEMS = 5  # that one message lists
 
 
 @torch.no_grad()
-def apply_(  # noqa: PLR0913
+def apply_(  # noqa: PLR0913 - three things meet, and three options say how
     module: nn.Module,
     plan: Plan,
     weights: Tensor,
@@ -46,35 +32,40 @@ def apply_(  # noqa: PLR0913
 ) -> nn.Module:
     """Write a decoded weight vector into a module, in place, as its plan says; return the module.
 
-    All or nothing, see `hyperinit.modules.write.write`. Parameters keep their identity, dtype, device, `requires_grad`
-    and tying; buffers are untouched but for running statistics that the source has. All arithmetic and all draws are
-    float32 on the CPU.
+    If an error is raised, nothing is written, see `hyperinit.modules.write.write`. Parameters keep their identity,
+    dtype, device, `requires_grad` and tying. Buffers are untouched, except running statistics if the source has some.
+    All arithmetic and all draws are float32 on the CPU.
 
     Args:
-        module: the one that the plan was made for, or one of the same shapes.
-        plan: of `make_plan`.
+        module: the one that the plan was made for, or one whose parameters have the same names and shapes.
+        plan: from `make_plan`.
         weights: decoded weights, shape (D,).
-        strength: s in [0, 1]; a decoded weight becomes s * decoded + (1 - s) * default draw. What its module cannot
-            draw is mixed with its present value instead.
+        strength: s in [0, 1]; a decoded weight becomes s * decoded + (1 - s) * default draw. A parameter whose module
+            has no default draw is mixed with its present value instead.
         generator: the only source of randomness; None means torch's global CPU generator.
         layer_stats: mean and standard deviation of each source layer's weights, for fill="zoo".
 
     Raises:
-        ArgumentError: if an argument has another value or shape.
-        PlanError: if the plan belongs to another module, or a value is not finite in its parameter's dtype.
+        ArgumentError: if `weights` has another shape, `strength` is not in [0, 1], or `layer_stats` lacks a layer.
+        PlanError: if the plan was made for another module, or a value is not finite in its parameter's dtype.
 
     Source: the mix is shrink and perturb, Ash and Adams 2020, arXiv:1910.08475.
 
+    >>> from hyperinit.fitting import make_plan
     >>> from hyperinit.layout import Layout
     >>> net = nn.Linear(2, 1)
     >>> apply_(net, make_plan(net, Layout.of(net)), torch.tensor([1.0, 2.0, 3.0])).bias.item()
     3.0
     """
+    check_strength(strength)
+    if tuple(weights.shape) != (plan.layout.size,):
+        raise ArgumentError(f"weights must have shape ({plan.layout.size},), got {tuple(weights.shape)}")
     network = unwrapped(module)
     view = plain(network)
     parameters = targets(view, plan.layout)
-    _check_arguments(parameters, plan, weights, strength)
-    weights = plan.layout.flatten(plan.layout.state(weights.detach().to("cpu", torch.float32)))
+    _check_parameters(parameters, plan)
+    state = plan.layout.state(weights.detach().to("cpu", torch.float32))  # named tensors; no variance below zero
+    weights = plan.layout.flatten(state)  # (D,)
     draws, rests = _draw(view, plan, strength, generator, layer_stats)
     values = {}
     for row in plan.rows:
@@ -91,31 +82,48 @@ def apply_(  # noqa: PLR0913
     return module
 
 
+def check_module(module: nn.Module, plan: Plan) -> None:
+    """Refuse a module that a plan was not made for, or that cannot be written.
+
+    Raises:
+        PlanError: if its parameters differ from the plan's in name, shape or order; the message names them.
+
+    >>> from hyperinit.fitting import make_plan
+    >>> from hyperinit.layout import Layout
+    >>> check_module(nn.Linear(2, 1), make_plan(nn.Linear(2, 1), Layout.of(nn.Linear(2, 1))))
+    """
+    _check_parameters(targets(plain(unwrapped(module)), plan.layout), plan)
+
+
+def _check_parameters(parameters: Mapping[str, Tensor], plan: Plan) -> None:
+    check_writable(parameters)
+    got = {name: tuple(value.shape) for name, value in parameters.items()}
+    planned = {row.name: row.shape for row in plan.rows}
+    if list(got.items()) == list(planned.items()):
+        return
+    wrong = [f"{name} {shape} for {planned[name]}" for name, shape in got.items() if planned.get(name, shape) != shape]
+    wrong += [f"{name} {shape}, which is not in the plan" for name, shape in got.items() if name not in planned]
+    wrong += [f"no {name} {shape}" for name, shape in planned.items() if name not in got]
+    more = f"; and {len(wrong) - MOST_PROBLEMS} more" if len(wrong) > MOST_PROBLEMS else ""
+    raise PlanError(
+        f"module must have the parameters that the plan was made for, got "
+        f"{'; '.join(wrong[:MOST_PROBLEMS]) or 'them in another order'}{more}; make a new plan for this module"
+    )
+
+
 def _draw(
     module: nn.Module, plan: Plan, strength: float, generator: torch.Generator | None, layer_stats: LayerStats | None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Draw what decoded blocks are mixed with, and what the weights beside them get."""
+    """Draw the values that decoded blocks are mixed with, and the values of the weights beside the blocks, by name."""
     mixed = {row.name for row in plan.rows if row.block and strength < 1}
     drawn = {row.name for row in plan.rows if row.rest == DRAWN}
-    normal = {row.name: (row.shape, row.stats) for row in plan.rows if row.stats}
+    normal = [(row.name, row.shape, row.rest.layer) for row in plan.rows if row.rest and row.rest.layer is not None]
     if not (mixed or drawn or normal):
-        return {}, {}
+        return {}, {}  # the generator does not move
     with cpu_random(generator):
         draws = default_draws(module, mixed | drawn)
-        rests = {name: zoo_draw(shape, layer, layer_stats) for name, (shape, layer) in normal.items()}
+        rests = {name: zoo_draw(shape, layer, layer_stats) for name, shape, layer in normal}
     return {name: draws[name] for name in mixed}, rests | {name: draws[name] for name in drawn}
-
-
-def _check_arguments(parameters: Mapping[str, Tensor], plan: Plan, weights: Tensor, strength: float) -> None:
-    check_strength(strength)
-    if tuple(weights.shape) != (plan.layout.size,):
-        raise ArgumentError(f"weights must have shape ({plan.layout.size},), got {tuple(weights.shape)}")
-    check_writable(parameters)
-    got = [(name, tuple(value.shape)) for name, value in parameters.items()]
-    planned = [(row.name, row.shape) for row in plan.rows]
-    if got != planned:
-        wrong = [f"{name} {shape}" for name, shape in got if (name, shape) not in planned]
-        raise PlanError(f"the module must be the plan's, got {len(got)} parameters, {wrong[:5]}; make a new plan")
 
 
 def zoo_draw(shape: tuple[int, ...], layer: str, layer_stats: LayerStats | None) -> Tensor:
@@ -139,28 +147,28 @@ def zoo_draw(shape: tuple[int, ...], layer: str, layer_stats: LayerStats | None)
     return torch.randn(shape, device="cpu") * std + mean
 
 
-def mix(  # noqa: PLR0913
+def mix(  # noqa: PLR0913 - the block, the two values that are mixed, and the value beside them
     block: Block, weights: Tensor, strength: float, base: Tensor | None, rest: Tensor, *, keep: bool
 ) -> Tensor:
-    """Lay a block of decoded weights over what a parameter's other weights get.
+    """Return the new value of a parameter: a block of decoded weights, and other values where the block does not reach.
 
     Args:
-        block: of the vector `weights`, shape (D,).
-        weights: decoded weights.
+        block: of the weight vector.
+        weights: decoded weights, shape (D,).
         strength: s; the block becomes s * decoded + (1 - s) * base.
-        base: default draw of the parameter; None for s = 1.
-        rest: what the other weights get, in the parameter's shape.
-        keep: whether `rest` stands as it is beside a resized block. Otherwise it is mixed too: a resized layer's
-            decoded outputs get weights that decode to zero from the inputs that the source does not have.
+        base: default draw in the parameter's shape; None for s = 1.
+        rest: values of the other weights, in the parameter's shape.
+        keep: whether `rest` stands unchanged beside a resized block. Otherwise the whole rows of the decoded outputs
+            are mixed: their weights from inputs that the source lacks become s * 0 + (1 - s) * rest.
 
     >>> mix(Block(0, (1,)), torch.ones(1), 0.5, torch.zeros(2), torch.tensor([8.0, 9.0]), keep=True)
     tensor([0.5000, 9.0000])
     """
-    decoded, mask = block.decode(weights, tuple(rest.shape))
+    decoded, mask = block.decode(weights, tuple(rest.shape))  # both in the parameter's shape; mask None: all decoded
     if base is not None:
         decoded = strength * decoded + (1 - strength) * (base if mask is None else torch.where(mask, base, rest))
     if mask is None:
         return decoded
-    if block.silences and not keep:
+    if block.silences and not keep:  # the mask of decoded weights becomes that of decoded outputs, (outputs, 1, 1, 1)
         mask = mask.flatten(1).any(1).reshape(-1, *(1 for _ in rest.shape[1:]))
     return torch.where(mask, decoded, rest)

@@ -1,12 +1,15 @@
-"""How a tensor of the source lies in a parameter of another shape.
+"""Resize: lay a tensor of the source into a parameter of another shape.
 
-Three rules hold a resized layer at its scale. Inputs that mean the same (image channels, pixels of a flattened
-channel) are repeated and divided by their number where the module has more, and summed where it has fewer. Inputs that
-the source does not have (more neurons, a larger kernel) get weights that decode to zero: a wider module at full
-strength computes what the source computes, and its new neurons start from their fill. Where inputs or a kernel are
-cut, the rest is scaled up by the root of the ratio, so that outputs keep their variance.
+Three rules keep the outputs of a resized layer at their scale:
 
-How they compare with the plain leading block: docs/decisions/0004-resizing-and-strength.md.
+1. Inputs of one kind (image channels, pixels of a flattened channel) are spread. If the module has more of them, each
+   source weight is repeated and divided by the number of its copies. If it has fewer, weights are summed.
+2. Inputs that the source lacks (more neurons, a larger kernel) get zero. So a wider module at full strength has the
+   source's outputs, and its new neurons start from their fill.
+3. Where inputs or parts of a kernel are cut, the others are multiplied by the root of the ratio of the numbers, so
+   that outputs keep their variance.
+
+docs/decisions/0004-resizing-and-strength.md compares these rules with the plain leading block.
 """
 
 from __future__ import annotations
@@ -21,41 +24,57 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Inputs:
-    """Where the input axis of a source weight goes: `weight[:, target] += gain * source_weight[:, source]`."""
+    """Map the input axis of a weight: `weight[:, target[p]] += gain[p] * source_weight[:, source[p]]` for all p."""
 
-    target: Tensor  # (P,) int64
-    source: Tensor  # (P,) int64
+    target: Tensor  # (P,) int64: inputs of the module's weight
+    source: Tensor  # (P,) int64: inputs of the source's weight
     gain: Tensor  # (P,) float32
 
     @classmethod
     def leading(cls, source: int, target: int) -> Inputs:
-        """Keep as many inputs as both have, each in its place; scaled up if some are cut.
+        """Keep each input in its place; if the target has fewer, scale those up that remain.
+
+        Args:
+            source: number of inputs of the source's weight.
+            target: number of inputs of the module's weight.
 
         >>> Inputs.leading(8, 2).source, Inputs.leading(8, 2).gain
         (tensor([0, 1]), tensor([2., 2.]))
         """
-        index = torch.arange(min(source, target), device="cpu")
-        return cls(index, index, torch.full((len(index),), math.sqrt(max(1, source / max(1, target))), device="cpu"))
+        index = torch.arange(min(source, target), device="cpu")  # (P,)
+        # the variance of a sum of n terms grows as n, so a share n / N of the terms needs the gain sqrt(N / n)
+        gain = math.sqrt(max(1, source / max(1, target)))
+        return cls(index, index, torch.full((len(index),), gain, device="cpu"))
 
     @classmethod
     def alike(cls, source: int, target: int) -> Inputs:
-        """Spread inputs that mean the same: repeat and divide if the target has more, sum if it has fewer.
+        """Spread inputs of one kind evenly: repeat and divide if the target has more, sum if it has fewer.
+
+        Args:
+            source: number of inputs of the source's weight.
+            target: number of inputs of the module's weight.
 
         >>> Inputs.alike(1, 3).gain, Inputs.alike(4, 2).target
         (tensor([0.3333, 0.3333, 0.3333]), tensor([0, 0, 1, 1]))
         """
-        count = torch.arange(max(source, target), device="cpu")
-        to, of = count * target // len(count), count * source // len(count)
+        step = torch.arange(max(source, target), device="cpu")  # (P,): one entry for each input of the larger side
+        to, of = step * target // len(step), step * source // len(step)  # those of the smaller side repeat, in order
+        # the copies of one source weight add up to it, so that a constant input has the same effect on the outputs
         copies = torch.bincount(of, minlength=source) if target > source else torch.ones(source, device="cpu")
         return cls(to, of, 1 / copies[of].float())
 
     def times(self, other: Inputs, source: int, target: int) -> Inputs:
-        """Combine channels (self) with the `source` and `target` pixels of a channel (other).
+        """Combine a map of channels (self) with a map of the pixels in a channel (other): a Kronecker product.
+
+        Args:
+            other: of pixels.
+            source: number of pixels in a channel of the source.
+            target: number of pixels in a channel of the module.
 
         >>> Inputs.leading(2, 2).times(Inputs.alike(1, 2), 1, 2).target
         tensor([0, 1, 2, 3])
         """
-        return Inputs(
+        return Inputs(  # (C, 1) with (P,) -> (C, P) -> (C * P,); a channel's pixels lie next to each other
             (self.target[:, None] * target + other.target).flatten(),
             (self.source[:, None] * source + other.source).flatten(),
             (self.gain[:, None] * other.gain).flatten(),
@@ -64,14 +83,14 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Block:
-    """How one source tensor lies in one parameter.
+    """A part of the weight vector, and how it lies in one parameter.
 
     Args:
         start: where the source tensor begins in the weight vector.
-        shape: of the source tensor; (count,) for a run of the vector that is written without looking at shapes.
-        inputs: where its input axis goes; None if the first axes alone decide.
-        own_inputs: whether inputs that the source lacks are the module's own data and no new neurons, as those of a
-            first linear layer are; they are filled then, and not decoded as zero.
+        shape: of the source tensor; (count,) for a run of the vector that is written whatever the parameter's shape.
+        inputs: map of its input axis; None if the tensor fits whole, or is a bias or a run.
+        own_inputs: whether inputs that the source lacks carry the user's own data, as those of a first linear layer
+            do, and are not new neurons. Their weights are filled and not set to zero.
     """
 
     start: int
@@ -81,14 +100,19 @@ class Block:
 
     @property
     def silences(self) -> bool:
-        """Whether decoded outputs get weights that decode to zero from inputs that the source lacks."""
+        """Whether decoded outputs get zero as the weights from inputs that the source lacks."""
         return self.inputs is not None and not self.own_inputs
 
     def decode(self, weights: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
-        """Cut the block out of a vector (D,) and lay it into a parameter's shape.
+        """Cut the block out of a weight vector and lay it into a parameter's shape.
+
+        Args:
+            weights: (D,); only read.
+            shape: of the parameter, (outputs, inputs, *kernel) if the block has a map of inputs.
 
         Returns:
-            The values, zero where the block does not reach, and the mask of what it reaches (None: everything).
+            The values, zero where the block does not reach, and the mask of the places that it reaches; None if it
+            reaches all.
 
         >>> Block(1, (1,)).decode(torch.tensor([1.0, 2.0]), (2,))
         (tensor([2., 0.]), tensor([ True, False]))
@@ -97,21 +121,24 @@ class Block:
         if self.inputs is None and len(source) == math.prod(shape):
             return source.reshape(shape), None
         values, mask = torch.zeros(shape, device="cpu"), torch.zeros(shape, dtype=torch.bool, device="cpu")
-        if self.inputs is None:  # a bias, or a run of the vector: the leading part
+        if self.inputs is None:  # a bias, or a run of the vector: as many as both have, from the beginning
             count = min(len(source), values.numel())
             values.view(-1)[:count], mask.view(-1)[:count] = source[:count], True
             return values, mask
         here, there = _windows(self.shape, shape)
-        part = source.reshape(self.shape)[here].index_select(1, self.inputs.source)
-        cut = math.prod(self.shape[2:]) / math.prod(part.shape[2:])
-        gain = self.inputs.gain.reshape(-1, *(1 for _ in shape[2:])) * math.sqrt(cut)
-        values[there].index_add_(1, self.inputs.target, part * gain)
+        part = source.reshape(self.shape)[here].index_select(1, self.inputs.source)  # (outputs, P, *kernel)
+        cut = math.prod(self.shape[2:]) / math.prod(part.shape[2:])  # >= 1; the gain is as in `leading`
+        gain = self.inputs.gain.reshape(-1, *(1 for _ in shape[2:])) * math.sqrt(cut)  # (P, 1, 1)
+        values[there].index_add_(1, self.inputs.target, part * gain)  # into a view; repeated targets are summed
         mask[there].index_fill_(1, self.inputs.target, True)
         return values, mask
 
 
 def _windows(old: Sequence[int], new: Sequence[int]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Keep the first outputs, all inputs, and the middle of the kernel; say where that is in `old` and in `new`."""
+    """Return the slices, in `old` and in `new`, of the first outputs, all inputs, and the middle of the kernel.
+
+    The kernel is centred, so that what a smaller or larger one sees stays at the same place of the image.
+    """
     sizes = [min(a, b) for a, b in zip(old[2:], new[2:], strict=True)]
     start = (slice(min(old[0], new[0])), slice(None))
     here, there = (

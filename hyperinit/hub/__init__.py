@@ -1,1 +1,1 @@
-"""From the name of a source to a file on this machine: embedded, cached or downloaded."""
+"""Finds the file of a source: embedded, cached or downloaded. Also writes registries."""

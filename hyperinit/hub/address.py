@@ -1,4 +1,4 @@
-"""What the addresses of sources mean: `https://...#sha256=HEX` and `hf://org/repo/path/file@revision`."""
+"""Parses the addresses of sources: `https://...#sha256=HEX` and `hf://org/repo/path/file.safetensors@revision`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ ENDING = ".safetensors"
 
 @dataclass(frozen=True)
 class Web:
-    """A file on a web server: its address without the fragment, and its SHA-256 in hexadecimal."""
+    """A file on a web server: its address without the fragment, and the SHA-256 in hexadecimal."""
 
     url: str
     sha256: str
 
     @property
     def name(self) -> str:
-        """Last part of the address, as a file name."""
+        """File name: the last part of the address, with the ending .safetensors."""
         last = unquote(urlsplit(self.url).path.rpartition("/")[2]) or "source"
         return last if last.endswith(ENDING) else last + ENDING
 
@@ -35,15 +35,15 @@ class HuggingFace:
 
     @property
     def name(self) -> str:
-        """Name of the file without its folders."""
+        """File name, without folders."""
         return self.file.rpartition("/")[2]
 
 
 def parse(source: str) -> Web | HuggingFace | None:
-    """Read the address of a source; None means that it is a name or a path.
+    """Parse the address of a source; None means that it is a name or a path.
 
     Raises:
-        ArgumentError: if it is an address, but not one that a file can be fetched and trusted from.
+        ArgumentError: if the address is malformed, has an unknown scheme, or lacks a SHA-256 where it needs one.
 
     >>> parse("hf://org/repo/nets/cnn.safetensors@v1")
     HuggingFace(repo='org/repo', file='nets/cnn.safetensors', revision='v1')
@@ -63,10 +63,10 @@ def parse(source: str) -> Web | HuggingFace | None:
 
 
 def split(url: str) -> tuple[str, str]:
-    """Part an address from the SHA-256 in its fragment, "" if there is none.
+    """Split an address into the part before the fragment and the SHA-256 in the fragment, "" if it has none.
 
     Raises:
-        ArgumentError: if the fragment is another one.
+        ArgumentError: if the fragment is not `sha256=` and 64 hexadecimal digits.
 
     >>> split("https://example.org/a")
     ('https://example.org/a', '')
@@ -80,7 +80,7 @@ def split(url: str) -> tuple[str, str]:
 
 
 def is_safe(url: str) -> bool:
-    """Tell whether nobody on the way can alter what this address gives: https, or a server on this machine.
+    """Tell whether replies from this address cannot be altered in transit: https, or a server on this machine.
 
     >>> is_safe("http://127.0.0.1:8000/index.json"), is_safe("http://example.org/index.json")
     (True, False)
@@ -102,8 +102,8 @@ def _web(source: str) -> Web:
         raise ArgumentError(f"source must be an address with a server, got {source!r}")
     if not sha256:
         raise ArgumentError(
-            f"source must say what the file holds: add #sha256=HEX to {source!r}, "
-            "with the 64 digits that its publisher states, or that `sha256sum FILE` prints of a copy you trust"
+            f"source must state the SHA-256 of the file: add #sha256=HEX to {source!r}, "
+            "with the 64 digits that its publisher states, or that `sha256sum FILE` prints for a copy you trust"
         )
     return Web(url, sha256)
 

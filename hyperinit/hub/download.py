@@ -1,8 +1,8 @@
-"""From addresses on the network to one whole, checked file.
+"""Downloads one file and checks its size and digest.
 
-A file is written to a `.part` file of its own beside the target and gets its name only when its size and digest are
-right, so that any number of processes may fetch the same file at once without a lock. A download that is cut off goes
-on where it was, within one call and in the next.
+Each process writes a `.part` file of its own beside the target and renames it when size and digest are right. So any
+number of processes may download the same file at once without a lock. An interrupted download is resumed, within one
+call and in the next one.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hyperinit.errors import DownloadError
+from hyperinit.files import cache
 from hyperinit.files.atomic import digest
-from hyperinit.files.cache import good, name, path, writable
-from hyperinit.hub import download
 from hyperinit.hub.http import Problem, ask, insist, refusal, shown
 
 if TYPE_CHECKING:
@@ -33,17 +32,17 @@ TITLES = {"md5": "MD5", "sha256": "SHA-256"}
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """A file on the network and what is known of it.
+    """A file on the network.
 
     Args:
-        urls: its addresses, the first one tried first.
-        digest: in hexadecimal; "" if nothing is known, and then whatever has the right size is taken.
+        urls: addresses of the file, tried in order.
+        digest: in hexadecimal; "" if it is unknown, and then only the size is checked.
         algorithm: of the digest, "sha256" or "md5".
-        size: in bytes, if known.
-        most: bytes that it may have at most.
-        headers: to send along, such as a token.
-        name: for messages and the progress bar; "" takes the target's.
-        by_hand: what to do without this function; "" says to put the file where it belongs.
+        size: in bytes; None if it is unknown.
+        most: largest size in bytes; None means no limit.
+        headers: of the requests, such as a token.
+        name: for messages and the progress bar; "" takes the target's name.
+        by_hand: how to get the file without a download, for messages; "" says to save it at the target.
     """
 
     urls: tuple[str, ...]
@@ -58,48 +57,48 @@ class Wanted:
 
 @dataclass
 class Part:
-    """A file in progress and the validator (ETag or date) of the server's copy that its bytes belong to."""
+    """A partial download, with the validator (strong ETag or date) of the server's file that its bytes come from."""
 
     path: Path
     tag: str = ""
-    resumed: bool = False  # its bytes are of more than one answer
+    resumed: bool = False  # its bytes come from more than one reply
 
     @property
     def size(self) -> int:
-        """Bytes that are there."""
+        """Size in bytes so far."""
         return self.path.stat().st_size if self.path.exists() else 0
 
     def clear(self) -> None:
-        """Forget what is there."""
+        """Delete the file and forget its validator."""
         self.path.unlink(missing_ok=True)
         self.tag, self.resumed = "", False
 
 
 def switch(offline: bool | None = None) -> str:
-    """Return what forbids the network, with the way to allow it, or "" if nothing does.
+    """Return how to allow downloads, for messages, or "" if they are allowed.
 
     >>> switch(offline=True)
-    'offline=True forbids to fetch it; leave that out'
+    'remove offline=True to download it'
     """
     if os.environ.get("HYPERINIT_OFFLINE", "") not in ("", "0"):
-        return "HYPERINIT_OFFLINE forbids to fetch it; unset it"
-    return "offline=True forbids to fetch it; leave that out" if offline else ""
+        return "unset HYPERINIT_OFFLINE to download it"
+    return "remove offline=True to download it" if offline else ""
 
 
 def fetch(wanted: Wanted, target: Path, *, offline: bool | None = None) -> None:
-    """Fetch a file, from the first of its addresses that gives the right one.
+    """Download a file from the first of its addresses that serves it with the right size and digest.
 
     Args:
         wanted: the file.
-        target: where to put it; folders on the way are made, and a file that is there is replaced in one step.
-        offline: True forbids to open a socket, as HYPERINIT_OFFLINE=1 does.
+        target: path to save it at. Missing folders are made, and an existing file is replaced in one step.
+        offline: True forbids downloads, as HYPERINIT_OFFLINE=1 does.
 
     Raises:
-        DownloadError: if no address gives the file, it cannot be written, or the network is forbidden.
+        DownloadError: if no address serves the file, it cannot be written, or downloads are forbidden.
     """
     by_hand = "by hand: " + (wanted.by_hand or f"put {' or '.join(map(shown, wanted.urls))} at {target}")
-    if said := switch(offline):
-        raise DownloadError(f"{target} is {'not whole' if target.exists() else 'missing'} and {said}, or {by_hand}")
+    if remedy := switch(offline):
+        raise DownloadError(f"{target} is {'damaged' if target.exists() else 'missing'}; {remedy}, or {by_hand}")
     problems = []
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -110,30 +109,30 @@ def fetch(wanted: Wanted, target: Path, *, offline: bool | None = None) -> None:
                     os.replace(part.path, target)
                     return
                 problems.append(problem.text)
-    except OSError as error:  # the disk, or certificates that are not there
+    except OSError as error:  # of the disk, or of a missing file of certificates
         problems.append(f"{type(error).__name__}: {error}")
     raise DownloadError(
-        f"{wanted.name or target.name} could not be fetched: {'; '.join(problems)}. Try again later, or {by_hand}. "
-        "HYPERINIT_OFFLINE=1 keeps from trying"
+        f"{wanted.name or target.name} could not be downloaded: {'; '.join(problems)}. Try again later, or {by_hand}. "
+        "HYPERINIT_OFFLINE=1 turns downloads off"
     )
 
 
 @contextmanager
 def _part(target: Path, *, keep: bool) -> Iterator[Part]:
-    """Give a part of this process's own, beginning with what an interrupted one left; leave it for the next likewise.
+    """Give a partial download to this process alone, and leave it for the next process if it stays partial.
 
-    What is left is taken by renaming, so that of two processes one goes on with it and the other starts anew. Without
-    a digest to check the whole by, nothing is taken or left.
+    It starts with the bytes that an interrupted download left, if there are any and `keep` is true. `keep` must be
+    false without a digest: then no check would notice that the bytes of two downloads do not fit together.
     """
     left, note = (target.with_name(target.name + ending) for ending in (".part", ".part.tag"))
     part = Part(target.with_name(f"{target.name}.{secrets.token_hex(4)}.part"))
     try:
         if keep:
-            os.replace(left, part.path)
+            os.replace(left, part.path)  # atomic: of two processes, one gets the bytes and the other starts from 0
             part.tag = note.read_text(encoding="utf-8")
             part.resumed = True
     except FileNotFoundError:
-        part.clear()  # nothing is left, or nothing is known about it
+        part.clear()  # no bytes were left, or bytes without a validator, which cannot be resumed
     note.unlink(missing_ok=True)
     try:
         yield part
@@ -145,16 +144,18 @@ def _part(target: Path, *, keep: bool) -> Iterator[Part]:
 
 
 def _once(url: str, part: Part, wanted: Wanted, name: str) -> Problem | None:
-    """Ask for the bytes that are missing, append them and check the whole."""
-    start = part.size if part.tag else 0
+    """Make one request for the missing bytes, append them to the part, and check the whole file."""
+    start = part.size if part.tag else 0  # a part without a validator cannot be resumed
+    # With If-Range, the server sends the range (206) only if its file still has this validator. Otherwise it sends the
+    # whole file (200), so that bytes of two versions are never joined.
     range_ = {"Range": f"bytes={start}-", "If-Range": part.tag} if start else {}
     with ask("GET", url, {**wanted.headers, **range_}, safe=bool(wanted.digest)) as reply:
-        if reply.status_code == 416 or (reply.status_code == 206 and not _goes_on(reply, start)):
-            part.clear()  # the next attempt asks for all of it
+        if reply.status_code == 416 or (reply.status_code == 206 and not _continues(reply, start)):
+            part.clear()  # so the next attempt requests the whole file
             return Problem(f"{shown(url)}: HTTP status {reply.status_code} for bytes from {start}", passing=True)
         if reply.status_code not in (200, 206):
             return refusal(url, reply)
-        start = start if reply.status_code == 206 else 0  # 200: another file than before, or no ranges are known
+        start = start if reply.status_code == 206 else 0  # 200: the file changed, or the server ignores ranges
         length = _number(reply.headers.get("Content-Length"))
         problem = _misfit(url, wanted, None if length is None else start + length)
         if problem is None:
@@ -162,12 +163,13 @@ def _once(url: str, part: Part, wanted: Wanted, name: str) -> Problem | None:
     return problem or _verdict(url, part, wanted)
 
 
-def _goes_on(reply: requests.Response, start: int) -> bool:
+def _continues(reply: requests.Response, start: int) -> bool:
+    """Tell whether a reply with status 206 begins where the part ends; some servers send another range."""
     return start > 0 and reply.headers.get("Content-Range", "").startswith(f"bytes {start}-")
 
 
 def _misfit(url: str, wanted: Wanted, size: int | None) -> Problem | None:
-    """Compare the size that a server announces, or that has come so far, with what is known."""
+    """Compare the size that a server announces with the known size and the limit."""
     if size is not None and wanted.size is not None and size != wanted.size:
         return Problem(f"{shown(url)} has {size:,} bytes, expected {wanted.size:,}")
     if size is not None and wanted.most is not None and size > wanted.most:
@@ -176,10 +178,11 @@ def _misfit(url: str, wanted: Wanted, size: int | None) -> Problem | None:
 
 
 def _write(reply: requests.Response, part: Part, start: int, wanted: Wanted, name: str) -> Problem | None:
-    """Write the body of a reply behind the first `start` bytes, with a bar on a terminal."""
+    """Write the body of a reply after the first `start` bytes, with a progress bar if stderr is a terminal."""
     from tqdm import tqdm
 
     tag = reply.headers.get("ETag", "")
+    # If-Range needs a strong validator: a weak ETag (W/) says that two files mean the same, not that bytes are equal.
     part.tag = reply.headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag
     part.resumed = start > 0
     length = _number(reply.headers.get("Content-Length"))
@@ -194,40 +197,40 @@ def _write(reply: requests.Response, part: Part, start: int, wanted: Wanted, nam
         file.seek(start)
         for chunk in reply.raw.stream(CHUNK, decode_content=False):
             if limit is not None and file.tell() + len(chunk) > limit:
-                break
+                break  # the announced length can be wrong or absent, so the limit is checked while writing
             file.write(chunk)
             bar.update(len(chunk))
         else:
             return None
     part.clear()
-    return Problem(f"{shown(reply.url)} sends more than {limit:,} bytes, and nothing of it was kept")
+    return Problem(f"{shown(reply.url)} sends more than {limit:,} bytes; the download was deleted")
 
 
 def _verdict(url: str, part: Part, wanted: Wanted) -> Problem | None:
-    """Compare a body that came to its end with what is known of the file."""
+    """Compare the size and digest of a finished download with the known ones."""
     if wanted.size is not None and part.size < wanted.size:
         return Problem(f"{shown(url)} ended after {part.size:,} of {wanted.size:,} bytes", passing=True)
     if not wanted.digest or (got := digest(part.path, wanted.algorithm)) == wanted.digest:
         return None
-    resumed = part.resumed  # the first bytes may be at fault, so the whole deserves an attempt
+    resumed = part.resumed  # the bytes of the earlier download may be wrong, so retry with the whole file
     part.clear()
     title = TITLES[wanted.algorithm]
-    return Problem(f"{shown(url)} has {title} {got}, expected {wanted.digest}, and nothing of it was kept", resumed)
+    return Problem(f"{shown(url)} has {title} {got}, expected {wanted.digest}; the download was deleted", resumed)
 
 
 def _number(text: str | None) -> int | None:
     return int(text) if text and text.isdecimal() else None
 
 
-def fetched(wanted: download.Wanted, offline: bool | None = None) -> Path:
-    """Return the cached file with the digest of `wanted`, which is fetched if it is not there.
+def fetched(wanted: Wanted, offline: bool | None = None) -> Path:
+    """Return the cached file with the digest of `wanted`; download it first if it is not in the cache.
 
     Raises:
-        DownloadError: if it can neither be found nor fetched.
+        DownloadError: if it is not in the cache and cannot be downloaded.
     """
-    key = name(wanted.digest, wanted.name)
-    if file := good(key, wanted.digest, wanted.size):
+    key = cache.name(wanted.digest, wanted.name)
+    if file := cache.good(key, wanted.digest, wanted.size):
         return file
-    target = (path() if download.switch(offline) else writable()) / key
-    download.fetch(wanted, target, offline=offline)
+    target = (cache.path() if switch(offline) else cache.writable()) / key
+    fetch(wanted, target, offline=offline)
     return target

@@ -1,7 +1,7 @@
-"""One request over HTTP, and again while that may help.
+"""Sends HTTP requests, and repeats those whose failure may be temporary.
 
-Proxies (`HTTPS_PROXY`, `NO_PROXY`), private certificates (`REQUESTS_CA_BUNDLE`) and `.netrc` work as everywhere with
-requests. Nothing here raises for what a server does: a `Problem` says what is wrong.
+Proxies (`HTTPS_PROXY`, `NO_PROXY`), private certificates (`REQUESTS_CA_BUNDLE`) and `.netrc` work as always with
+requests. A failure of the server raises no error; a `Problem` describes it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     import requests
 
 
-TIMEOUT = 30.0  # seconds without an answer, or without another byte
-WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds before each further attempt at one address
-LONGEST = 60.0  # seconds that a server's Retry-After can make us wait
-LATER = (408, 425, 429)  # answers besides 5xx that another attempt may change
+TIMEOUT = 30.0  # seconds without a reply, or without another byte
+WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds before each retry of one address
+LONGEST = 60.0  # seconds: limit of a server's Retry-After
+LATER = (408, 425, 429)  # status codes besides 5xx that a retry may change
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Why an attempt failed; whether another one may help, and after how many seconds the server wants it."""
+    """Why an attempt failed, whether to retry, and after how many seconds the server asks for the retry."""
 
     text: str
     passing: bool = False
@@ -34,7 +34,7 @@ class Problem:
 
 
 def shown(url: str) -> str:
-    """Return an address without the password that it may hold.
+    """Return an address without user name and password, for messages.
 
     >>> shown("https://me:secret@example.org/a?b")
     'https://example.org/a?b'
@@ -43,12 +43,13 @@ def shown(url: str) -> str:
 
 
 def insist(url: str, once: Callable[[], Problem | None], reached: Callable[[], int] = lambda: 0) -> Problem | None:
-    """Make one attempt, and further ones after a pause while that may help; return what is wrong, or None.
+    """Make an attempt, and retry after a pause while the problem may be temporary; return the last problem, or None.
 
     Args:
         url: for messages.
-        once: one attempt; what requests raises is a problem that may pass.
-        reached: bytes that are there; the count of attempts begins anew when there are more than ever before.
+        once: one attempt. It returns its problem, or lets errors of requests pass.
+        reached: bytes downloaded so far. More bytes than ever before reset the number of retries, so that a long
+            download may be interrupted often.
     """
     import requests
     from urllib3.exceptions import HTTPError
@@ -69,29 +70,32 @@ def insist(url: str, once: Callable[[], Problem | None], reached: Callable[[], i
 
 
 def ask(method: str, url: str, headers: Mapping[str, str], *, safe: bool, follow: bool = True) -> requests.Response:
-    """Send one request; the body is left to be read.
+    """Send one request and return the reply; its body is not read yet.
 
     Args:
         method: "GET" or "HEAD".
         url: http or https.
-        headers: to send.
-        safe: whether a redirect from https to plain http may be followed, since a digest protects the file.
-        follow: whether to follow redirects at all.
+        headers: of the request.
+        safe: whether a redirect from https to plain http may be followed, because a digest protects the file.
+        follow: whether to follow redirects.
 
     Raises:
-        requests.RequestException: if there is no answer.
+        requests.RequestException: if there is no reply, or an unsafe redirect.
     """
     import requests
 
     def guard(reply: requests.Response, *_: object, **__: object) -> None:
         to = urljoin(reply.url, reply.headers.get("Location", ""))
         if reply.is_redirect and urlsplit(reply.url).scheme == "https" and urlsplit(to).scheme != "https" and not safe:
-            raise requests.exceptions.InvalidURL(f"it redirects to {shown(to)}, which nothing protects")
+            raise requests.exceptions.InvalidURL(f"it redirects to {shown(to)}, which is not https")
 
     return requests.request(
         method,
         url,
-        headers={**headers, "Accept-Encoding": "identity"},  # the file as it lies there, not unpacked on the way
+        headers={
+            **headers,
+            "Accept-Encoding": "identity",
+        },  # uncompressed: lengths and ranges are the file's
         stream=True,
         timeout=TIMEOUT,
         allow_redirects=follow,
@@ -100,14 +104,14 @@ def ask(method: str, url: str, headers: Mapping[str, str], *, safe: bool, follow
 
 
 def refusal(url: str, reply: requests.Response) -> Problem:
-    """Return the problem that an answer without the file is."""
+    """Return the problem of a reply whose status is an error."""
     status = reply.status_code
     passing = status >= 500 or status in LATER
     return Problem(f"{shown(url)}: HTTP status {status}", passing, _wait(reply) if passing else 0)
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether another attempt may do without this error: not those about addresses, headers and certificates."""
+    """Tell whether a retry may avoid this error; errors of addresses, headers and certificates stay."""
     import requests
 
     kinds = requests.exceptions
@@ -116,7 +120,7 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _wait(reply: requests.Response) -> float:
-    """Seconds that a server asks to wait, which it says as a number or as a date."""
+    """Return the seconds of a reply's Retry-After, which is a number or a date; 0 if there is none."""
     text = reply.headers.get("Retry-After", "")
     if text.isdecimal():
         return float(text)

@@ -1,7 +1,7 @@
-"""Files of the Hugging Face Hub over plain HTTPS: one question about the file, one request for it.
+"""Downloads files of the Hugging Face Hub over plain HTTPS: a HEAD request for size and digest, then the file.
 
-The Hub states the SHA-256 of large files; of others only the size is known, and the digest inside an artifact is what
-protects. For every address the cache holds a note of which file it gave, so that it can be found again offline.
+The Hub states the SHA-256 of large files. Of other files it states only the size, so only the digest inside the
+artifact protects them. The cache holds a note for every address that says which file it gave, for use offline.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import re
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from urllib.parse import quote, urljoin, urlsplit
 
 from safetensors import SafetensorError, safe_open
@@ -20,21 +19,21 @@ from safetensors import SafetensorError, safe_open
 from hyperinit.errors import ArgumentError, DownloadError
 from hyperinit.files import cache
 from hyperinit.files.atomic import digest, replacing
+from hyperinit.files.found import Found
 from hyperinit.hub import download, http
-from hyperinit.hub import download as hub_download
 from hyperinit.hub.address import HuggingFace, is_safe
 
 ENDPOINT = "https://huggingface.co"
 LARGEST = 2**31  # bytes of one artifact
 HOPS = 5  # redirects within the Hub
-FRESH = 60.0  # seconds for which a process does not ask about the same address again
+FRESH = 60.0  # seconds after which a process looks up the same address again
 
-_recent: dict[str, tuple[float, Path]] = {}  # time of the answer and the file, by address
+_recent: dict[str, tuple[float, Found]] = {}  # when the address was looked up and its file, by address
 
 
 @dataclass(frozen=True)
 class Note:
-    """What an address gave: the SHA-256 of the file and the Hub's name of this version, a commit or an ETag."""
+    """The file of an address, as kept in the cache: its SHA-256 and its version, a commit or an ETag."""
 
     sha256: str
     version: str
@@ -42,7 +41,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the Hub says of a file: commit, version and SHA-256 ("" if it does not), and size in bytes."""
+    """The Hub's reply about a file: commit, version and SHA-256 ("" if absent), and size in bytes."""
 
     commit: str
     version: str
@@ -50,64 +49,67 @@ class Facts:
     size: int | None
 
 
-def find(source: HuggingFace, offline: bool | None = None) -> Path:
-    """Return the local file of a source; a branch or tag is looked up, a commit that is cached is not.
+def find(source: HuggingFace, offline: bool | None = None) -> Found:
+    """Return the cached file of a source. A branch or tag is looked up first; a cached commit needs no request.
 
     HF_ENDPOINT names another server, and HF_TOKEN opens private repositories.
 
     Raises:
-        ArgumentError: if HF_ENDPOINT or HF_TOKEN cannot be used.
-        DownloadError: if the file can neither be found nor fetched.
+        ArgumentError: if HF_ENDPOINT is not safe or HF_TOKEN is malformed.
+        DownloadError: if the file is not in the cache and cannot be downloaded.
     """
     url = _url(source, source.revision)
-    said = download.switch(offline)
-    when, path = _recent.get(url, (-FRESH, Path()))
-    if time.monotonic() - when < FRESH and path.is_file():
-        return path
-    if (said or _is_commit(source.revision)) and (noted := _noted(url, source.name)):
+    remedy = download.switch(offline)
+    recent = _recent.get(url)
+    if recent and time.monotonic() - recent[0] < FRESH and recent[1].path.is_file():
+        return recent[1]
+    if (remedy or _is_commit(source.revision)) and (noted := _noted(url, source.name)):
         return noted
-    if said:
-        raise DownloadError(f"{url} is not in the cache {cache.path()} and {said}, or {_by_hand(url)}")
-    facts = _facts(url)
-    path = _fetched(source, url, facts)
-    _recent[url] = (time.monotonic(), path)
-    return path
+    if remedy:
+        raise DownloadError(f"{url} is not in the cache {cache.path()}; {remedy}, or {_by_hand(url)}")
+    found = _downloaded(source, url, _facts(url))
+    _recent[url] = (time.monotonic(), found)
+    return found
 
 
-def _fetched(source: HuggingFace, url: str, facts: Facts) -> Path:
+def _downloaded(source: HuggingFace, url: str, facts: Facts) -> Found:
+    """Return the file with these facts from the cache or the Hub, and note its digest for the address."""
     exact = _url(source, facts.commit or source.revision)
     if facts.sha256:
         wanted = download.Wanted(
             urls=(exact,), digest=facts.sha256, size=facts.size, most=LARGEST, headers=_token(), name=source.name
         )
-        path, note = hub_download.fetched(wanted), Note(facts.sha256, facts.version)
+        found = Found(download.fetched(wanted), facts.sha256, source.name)
     else:
         known = facts.version and (_noted(url, source.name, facts.version) or _noted(exact, source.name, facts.version))
-        path = known or _unknown(exact, source.name, facts.size)
-        note = Note(digest(path), facts.version)
+        found = known or _without_digest(exact, source.name, facts.size)
+    note = Note(str(found.digest), facts.version)
     for address in {url, exact}:
         with replacing(cache.writable() / _key(address)) as temporary:
             temporary.write_text(json.dumps(asdict(note)), encoding="utf-8")
-    return path
+    return found
 
 
-def _unknown(url: str, name: str, size: int | None) -> Path:
-    """Fetch a file of which the digest is not known: its format is checked before it gets its name."""
+def _without_digest(url: str, name: str, size: int | None) -> Found:
+    """Download a file of unknown digest; it is cached only if it is a complete safetensors file."""
     wanted = download.Wanted(urls=(url,), size=size, most=LARGEST, headers=_token(), name=name, by_hand=_way(url))
     with cache.incoming(_key(url)) as temporary:
         download.fetch(wanted, temporary)
         try:
             with safe_open(temporary, "pt"):
-                pass  # it reads the header and compares the size of the file with it
+                pass  # opening reads the header and compares the size of the file with it
         except SafetensorError as error:
-            raise DownloadError(f"{url} is no whole safetensors file: {error}; nothing of it was kept") from None
-        path = temporary.with_name(cache.name(digest(temporary), name))
+            raise DownloadError(
+                f"{url} must be a complete safetensors file, got: {error}; the download was deleted"
+            ) from None
+        sha256 = digest(temporary)
+        path = temporary.with_name(cache.name(sha256, name))
         os.replace(temporary, path)
-    return path
+    return Found(path, sha256, name)
 
 
 def _facts(url: str) -> Facts:
-    """Ask what the Hub knows of a file."""
+    """Request the commit, version, digest and size of a file."""
     found: dict[str, str] = {}
 
     def once() -> http.Problem | None:
@@ -119,7 +121,7 @@ def _facts(url: str) -> Facts:
                 )
                 to = urljoin(place, reply.headers.get("Location", ""))
                 if reply.is_redirect and urlsplit(to)[:2] != urlsplit(place)[:2]:
-                    return None  # to the store of large files, which knows nothing more
+                    return None  # a redirect to the store of large files, which has no further headers
                 if not reply.is_redirect and reply.status_code != 200:
                     return http.refusal(url, reply)
                 if not reply.is_redirect:
@@ -132,7 +134,7 @@ def _facts(url: str) -> Facts:
     if problem := http.insist(url, once):
         raise DownloadError(
             f"{problem.text}. Check the name, set HF_TOKEN if it is private, or {_by_hand(url)}. "
-            "HYPERINIT_OFFLINE=1 takes what the cache holds"
+            "HYPERINIT_OFFLINE=1 takes the file from the cache"
         )
     commit = found.get("x-repo-commit", "")
     commit = commit if _is_commit(commit) else ""
@@ -142,16 +144,17 @@ def _facts(url: str) -> Facts:
     return Facts(commit, commit or etag, sha256, int(size) or None if size.isdecimal() else None)
 
 
-def _noted(url: str, name: str, version: str | None = None) -> Path | None:
-    """Return the cached file that an address gave last, if it is whole and of this version."""
+def _noted(url: str, name: str, version: str | None = None) -> Found | None:
+    """Return the cached file that an address gave last, if it is undamaged and of this version."""
     path = cache.find(_key(url))
     try:
         note = Note(**json.loads(path.read_bytes())) if path else None
     except (OSError, ValueError, TypeError):
-        return None  # damaged; it is written again
+        return None  # a damaged note, which will be written again
     if not note or version not in (None, note.version):
         return None
-    return cache.good(cache.name(str(note.sha256), name), note.sha256)
+    path = cache.good(cache.name(str(note.sha256), name), note.sha256)
+    return Found(path, note.sha256, name) if path else None
 
 
 def _url(source: HuggingFace, revision: str) -> str:

@@ -1,7 +1,6 @@
-"""A registry of sources besides the embedded ones: an `index.json` on a web server or in a folder.
+"""Reads registries: an index of sources in a folder or on a web server. HYPERINIT_REGISTRY names one.
 
-HYPERINIT_REGISTRY names it. It maps each name to the file, its SHA-256, its size in bytes, a title, the card, and
-addresses of the file ("mirrors"), which may be relative to the index; without any, the file lies beside the index.
+An index maps the name of each source to an `Entry`. The embedded sources are a registry in a folder.
 """
 
 from __future__ import annotations
@@ -18,19 +17,30 @@ from urllib.parse import urljoin, urlsplit
 
 from hyperinit.errors import ArgumentError, ArtifactError
 from hyperinit.files import cache
+from hyperinit.files.atomic import digest
+from hyperinit.files.found import Found
 from hyperinit.hub import address, download, http
-from hyperinit.hub import download as hub_download
 
 INDEX = "index.json"
 LARGEST_INDEX = 4 * 2**20  # bytes
 LARGEST = 2**31  # bytes of one artifact
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-FRESH = 60.0  # seconds for which a process does not ask for the index again
+FRESH = 60.0  # seconds after which a process downloads the index again
+REMEDY = "check HYPERINIT_REGISTRY, or build the index again with `hyperinit registry build`"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One source of a registry; see the head of this file."""
+    """One source of a registry.
+
+    Args:
+        file: plain name of a .safetensors file.
+        sha256: of the file, in hexadecimal.
+        size: of the file, in bytes.
+        title: one line for `hyperinit.sources()`.
+        mirrors: addresses of the file, or paths relative to the index. None means that it lies beside the index.
+        card: of the artifact, as JSON data.
+    """
 
     file: str
     sha256: str
@@ -40,14 +50,14 @@ class Entry:
     card: dict[str, Any] = field(default_factory=dict)
 
     def check(self, name: str) -> None:
-        """Refuse an entry that was read from a file and cannot be used.
+        """Validate the entry and its name.
 
         Raises:
             ArgumentError: if the name or a field is not allowed.
         """
         texts = [self.file, self.sha256, self.title, *(self.mirrors if isinstance(self.mirrors, list) else [None])]
         if not all(isinstance(text, str) and text.isprintable() for text in texts) or not isinstance(self.card, dict):
-            raise ArgumentError(f"{name!r}: a field is of another type, or no single line")
+            raise ArgumentError(f"{name!r}: a field has the wrong type, or is not a single line")
         if not NAME.fullmatch(name):
             raise ArgumentError(f"{name!r}: a name must be lower case letters, digits and hyphens")
         if not self.file.endswith(address.ENDING) or re.search(r"[/\\:]", self.file):
@@ -58,65 +68,115 @@ class Entry:
             raise ArgumentError(f"{name!r}: size must be 1 to {LARGEST:,} bytes, got {self.size!r}")
 
 
-_recent: dict[str, tuple[float, dict[str, Entry]]] = {}  # time of the answer and the index, by address
+_recent: dict[str, tuple[float, dict[str, Entry]]] = {}  # when the index was downloaded and its entries, by address
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A registry in a folder: its index, with the artifacts beside it.
+
+    Args:
+        index: path of the index, a JSON file.
+        remedy: what to do about a damaged index or artifact, for messages.
+    """
+
+    index: Path
+    remedy: str
+
+    def entries(self) -> dict[str, Entry]:
+        """Return the entries of the index, by name.
+
+        Raises:
+            ArtifactError: if the index is missing or damaged.
+        """
+        try:
+            return parsed(self.index.read_bytes(), str(self.index))
+        except OSError as error:
+            raise ArtifactError(f"the index {self.index} cannot be read, got: {error}; {self.remedy}") from None
+        except ArtifactError as error:
+            raise ArtifactError(f"{error}; {self.remedy}") from None
+
+    def find(self, name: str, entry: Entry) -> Found:
+        """Return the file of an entry: the first of its mirrors in the folder that has the listed size and SHA-256.
+
+        The digest is that of the file's contents, so a symbolic link is compared like the file that it points to.
+        Mirrors on the network are skipped.
+
+        Raises:
+            ArtifactError: if no file in the folder has them.
+        """
+        problems = []
+        for mirror in entry.mirrors or [entry.file]:
+            if "://" in mirror:
+                continue
+            path = self.index.parent / mirror
+            if not path.is_file():
+                problems.append(f"{path} is missing")
+            elif (size := path.stat().st_size) != entry.size:
+                problems.append(f"{path} has {size:,} bytes, expected {entry.size:,}")
+            elif not cache.holds(path, entry.sha256):
+                problems.append(f"{path} has SHA-256 {digest(path)}, expected {entry.sha256}")
+            else:
+                return Found(path, entry.sha256, name)
+        raise ArtifactError(f"source {name!r} of {self.index}: {'; '.join(problems)}; {self.remedy}")
 
 
 def entries(offline: bool | None = None) -> dict[str, Entry]:
-    """Return the sources of the registry, by name; none if HYPERINIT_REGISTRY is not set.
+    """Return the sources of the registry that HYPERINIT_REGISTRY names, by name; none if it is not set.
 
-    An index on a web server is fetched, or taken from the cache when offline.
+    An index on a web server is downloaded, or read from the cache if downloads are forbidden.
 
     Raises:
         ArgumentError: if HYPERINIT_REGISTRY is plain http to another machine, without a digest.
-        ArtifactError: if the index is no registry.
-        DownloadError: if it cannot be had.
+        ArtifactError: if the index is missing from its folder, or damaged.
+        DownloadError: if the index cannot be downloaded.
     """
     where = _where()
     if where is None:
         return {}
-    if isinstance(where, Path):
-        return parsed(_read(where), str(where))
+    if isinstance(where, Folder):
+        return where.entries()
     url, sha256 = where
     if sha256:
-        return parsed(_read(hub_download.fetched(_wanted(url, sha256), offline)), url)
+        return parsed(download.fetched(_wanted(url, sha256), offline).read_bytes(), http.shown(url))
     if download.switch(offline):
         return _remembered(url, offline)
     if url not in _recent or time.monotonic() - _recent[url][0] > FRESH:
-        _recent[url] = (time.monotonic(), _fetched(url))
+        _recent[url] = (time.monotonic(), _downloaded(url))
     return _recent[url][1]
 
 
-def find(entry: Entry, offline: bool | None = None) -> Path:
-    """Return the local file of an entry: from the folder of the index, the cache or the network.
+def find(name: str, entry: Entry, offline: bool | None = None) -> Found:
+    """Return the file of an entry of HYPERINIT_REGISTRY: from its folder, the cache or the network.
 
     Raises:
         ArtifactError: if the folder does not hold the file that its index lists.
-        DownloadError: if it cannot be fetched.
+        DownloadError: if the file cannot be downloaded.
     """
     where = _where()
     mirrors = entry.mirrors or [entry.file]
-    if isinstance(where, Path):
-        paths = [where.parent / mirror for mirror in mirrors if "://" not in mirror]
-        for path in paths:
-            if path.is_file() and cache.holds(path, entry.sha256, entry.size):
-                return path
-        mirrors = [mirror for mirror in mirrors if "://" in mirror]
-        if not mirrors:
-            raise ArtifactError(
-                f"{paths[0]} must be the file of {entry.size:,} bytes with SHA-256 {entry.sha256} that {where} lists; "
-                "put it there, or build the index again with `hyperinit registry build`"
-            )
+    if isinstance(where, Folder):
+        try:
+            return where.find(name, entry)
+        except ArtifactError:
+            mirrors = [mirror for mirror in mirrors if "://" in mirror]
+            if not mirrors:
+                raise
     elif where:
         mirrors = [urljoin(where[0], mirror) for mirror in mirrors]
     wanted = download.Wanted(urls=tuple(mirrors), digest=entry.sha256, size=entry.size, name=entry.file)
-    return hub_download.fetched(wanted, offline)
+    return Found(download.fetched(wanted, offline), entry.sha256, name)
 
 
 def parsed(raw: bytes, where: str) -> dict[str, Entry]:
-    """Read an index; unknown fields are left out.
+    """Read an index and check its entries; unknown fields are ignored.
+
+    Args:
+        raw: the JSON text.
+        where: path or address of the index, for messages.
 
     Raises:
-        ArtifactError: if any of its entries cannot be used.
+        ArtifactError: if it is not an index, or an entry is damaged.
     """
     try:
         known = Entry.__dataclass_fields__.keys()
@@ -133,14 +193,14 @@ def parsed(raw: bytes, where: str) -> dict[str, Entry]:
     return found
 
 
-def _where() -> Path | tuple[str, str] | None:
-    """Return the place that HYPERINIT_REGISTRY names: the path of the index, or its address and digest."""
+def _where() -> Folder | tuple[str, str] | None:
+    """Return the registry that HYPERINIT_REGISTRY names: a folder, or the address and digest of the index."""
     text = os.environ.get("HYPERINIT_REGISTRY", "")
     if not text:
         return None
     if "://" not in text:
         path = Path(text).expanduser().absolute()
-        return path / INDEX if path.is_dir() else path
+        return Folder(path / INDEX if path.is_dir() else path, REMEDY)
     url, sha256 = address.split(text)
     if urlsplit(url).scheme not in ("http", "https") or not (sha256 or address.is_safe(url)):
         raise ArgumentError(
@@ -150,15 +210,8 @@ def _where() -> Path | tuple[str, str] | None:
     return urljoin(url, INDEX) if url.endswith("/") else url, sha256
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"HYPERINIT_REGISTRY must name an index or its folder, got: {error}") from None
-
-
 def _wanted(url: str, sha256: str = "") -> download.Wanted:
-    by_hand = f"save {http.shown(url)} and what it lists in a folder, and set HYPERINIT_REGISTRY to that folder"
+    by_hand = f"save {http.shown(url)} and the files that it lists in a folder, and set HYPERINIT_REGISTRY to it"
     return download.Wanted(urls=(url,), digest=sha256, most=LARGEST_INDEX, name=INDEX, by_hand=by_hand)
 
 
@@ -166,8 +219,8 @@ def _key(url: str) -> str:
     return cache.name(hashlib.sha256(url.encode()).hexdigest(), INDEX)
 
 
-def _fetched(url: str) -> dict[str, Entry]:
-    """Fetch the index and put it into the cache, unless it is damaged."""
+def _downloaded(url: str) -> dict[str, Entry]:
+    """Download the index and put it into the cache, unless it is damaged."""
     with cache.incoming(_key(url)) as temporary:
         download.fetch(_wanted(url), temporary)
         found = parsed(temporary.read_bytes(), http.shown(url))
@@ -176,8 +229,8 @@ def _fetched(url: str) -> dict[str, Entry]:
 
 
 def _remembered(url: str, offline: bool | None) -> dict[str, Entry]:
-    """Read the index as it was when it was last fetched."""
+    """Read the index that was downloaded last from the cache."""
     path = cache.find(_key(url)) or cache.path() / _key(url)
     if not path.is_file():
-        download.fetch(_wanted(url), path, offline=offline)  # raises, and says what to do
-    return parsed(_read(path), http.shown(url))
+        download.fetch(_wanted(url), path, offline=offline)  # raises: downloads are forbidden
+    return parsed(path.read_bytes(), http.shown(url))

@@ -1,1 +1,1 @@
-"""The user's module: what wraps it, what state it is in, and how its parameters are written, all or none."""
+"""The user's module: its wrappers, its state, and writing all of its parameters or none."""

@@ -11,7 +11,10 @@ from torch import Tensor, nn
 
 
 class Backup:
-    """Copies of tensors, to be put back in place."""
+    """Copies of tensors, from which `restore` writes the old values back in place.
+
+    The tensors keep their identity and memory, so optimizers and views that refer to them stay valid.
+    """
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
         self._copies = [(tensor, tensor.detach().clone()) for tensor in tensors]
@@ -23,7 +26,7 @@ class Backup:
 
     @torch.no_grad()
     def restore(self, *, without: Collection[int] = ()) -> None:
-        """Give every tensor that has changed its old values back, but for those whose `id` is in `without`.
+        """Write the old values back into every tensor that has changed, except those whose `id` is in `without`.
 
         >>> values = torch.zeros(2)
         >>> backup = Backup([values])
@@ -33,13 +36,14 @@ class Backup:
         tensor([0., 0.])
         """
         for tensor, copy in self._copies:
-            if id(tensor) not in without and not torch.equal(tensor, copy):  # one that is expanded takes no copies
+            # copy_ refuses an expanded tensor even where nothing changed, so compare first
+            if id(tensor) not in without and not torch.equal(tensor, copy):
                 tensor.copy_(copy)
 
 
 @contextmanager
 def restoring(backup: Backup) -> Iterator[None]:
-    """Put a backup back if the block raises anything, Ctrl-C included."""
+    """Restore a backup if the block raises any exception, KeyboardInterrupt included."""
     try:
         yield
     except BaseException:
@@ -48,7 +52,7 @@ def restoring(backup: Backup) -> Iterator[None]:
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Return where a module's inputs belong: with its first parameter or buffer, or on the CPU if it has none.
+    """Return the device of a module's first parameter or buffer, or the CPU if it has none.
 
     >>> device_of(nn.Linear(1, 1))
     device(type='cpu')
@@ -59,7 +63,7 @@ def device_of(module: nn.Module) -> torch.device:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module and all its parts in evaluation mode for a while; each gets its own mode back.
+    """Put a module and all its parts in evaluation mode within a block. Afterwards each part has its own mode again.
 
     >>> dropout = nn.Dropout()
     >>> with evaluating(nn.Sequential(dropout)):

@@ -1,6 +1,6 @@
-"""What a module looks like without its wrappers: plain tensors under the names that its author gave them.
+"""Views of a module without wrappers and parametrisations: plain tensors under the names its author gave them.
 
-A plan is made of such a view; `hyperinit.modules.write` knows the way back into the module.
+Plans are made from such a view. `hyperinit.modules.write` writes values back into the module itself.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from torch.nn.utils import parametrize
 from hyperinit.errors import PlanError
 from hyperinit.modules.state import evaluating
 
-WRAPPED = ("_orig_mod", "_checkpoint_wrapped_module")  # where torch.compile and checkpoint_wrapper keep a network
-OLD_HOOKS = ("WeightNorm", "SpectralNorm")  # of torch.nn.utils.weight_norm and spectral_norm, without parametrizations
+WRAPPED = ("_orig_mod", "_checkpoint_wrapped_module")  # child of torch.compile and of checkpoint_wrapper
+OLD_HOOKS = ("WeightNorm", "SpectralNorm")  # set by torch.nn.utils.weight_norm and spectral_norm
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the network inside of `torch.compile`, `DataParallel`, `DistributedDataParallel` and `checkpoint_wrapper`.
+    """Return the network inside `torch.compile`, `DataParallel`, `DistributedDataParallel` and `checkpoint_wrapper`.
 
     >>> net = nn.Linear(2, 1)
     >>> unwrapped(nn.DataParallel(nn.DataParallel(net))) is net
@@ -47,7 +47,7 @@ def _inside(model: nn.Module) -> nn.Module | None:
 
 
 def parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield each part once, as `named_modules` does, but without wrappers: neither they nor their names.
+    """Yield each part once, as `named_modules` does, but leave out wrappers and their part of the names.
 
     >>> [name for name, _ in parts(nn.Sequential(nn.DataParallel(nn.Sequential(nn.ReLU()))))]
     ['', '0', '0.0']
@@ -66,7 +66,7 @@ def _parts(model: nn.Module, path: str, seen: set[int]) -> Iterator[tuple[str, n
 
 
 def join(path: str, name: str) -> str:
-    """Name a part or parameter of the module at a path.
+    """Join the path of a module and the name of one of its parts or parameters.
 
     >>> join("0", "weight"), join("", "weight")
     ('0.weight', 'weight')
@@ -77,12 +77,12 @@ def join(path: str, name: str) -> str:
 def plain(module: nn.Module) -> nn.Module:
     """Return the module itself or, if parts are wrapped or parametrised, a stand-in with plain parts in their place.
 
-    Everything else of the stand-in is the module's own, tensors included. Nothing of the module changes, also not the
-    estimates of a spectral norm.
+    The stand-in shares everything else with the module, tensors included. The module does not change, nor do the
+    running estimates of a spectral norm.
 
     Raises:
-        PlanError: for what has no plain weights: the hooks of `torch.nn.utils.weight_norm`, `spectral_norm` and
-            `prune`, the first version of FSDP, and parametrisations whose parameters are sharded.
+        PlanError: if a part has no plain weights: it has hooks of `torch.nn.utils.weight_norm`, `spectral_norm` or
+            `prune`, is wrapped by the first version of FSDP, or has a parametrisation with sharded parameters.
 
     >>> net = torch.nn.utils.parametrizations.weight_norm(nn.Linear(2, 1))
     >>> [name for name, _ in net.named_parameters()]
@@ -98,7 +98,7 @@ def plain(module: nn.Module) -> nn.Module:
 
 
 def parametrised(module: nn.Module) -> dict[str, tuple[nn.Module, str]]:
-    """Find the parametrised tensors: full plain name -> the part that holds it, and its name there.
+    """Map the full plain name of each parametrised tensor to the part that holds it and its name in that part.
 
     >>> net = nn.Sequential(torch.nn.utils.parametrizations.orthogonal(nn.Linear(2, 2)))
     >>> list(parametrised(net))
@@ -112,13 +112,16 @@ def parametrised(module: nn.Module) -> dict[str, tuple[nn.Module, str]]:
 
 
 def parametrisation(part: nn.Module, name: str) -> parametrize.ParametrizationList:
-    """Return what computes a parametrised tensor of a part."""
+    """Return the parametrisations that compute a tensor of a part."""
     return cast(parametrize.ParametrizationList, cast(nn.ModuleDict, part.parametrizations)[name])
 
 
 @torch.no_grad()
 def effective(part: nn.Module, name: str) -> Tensor:
-    """Return the weight that a parametrised part computes with, in evaluation mode, so that no estimate moves on."""
+    """Return the weight that a parametrised part computes with.
+
+    Evaluation mode keeps a spectral norm from updating its estimates.
+    """
     with evaluating(parametrisation(part, name)):
         return getattr(part, name).detach()  # type: ignore[no-any-return]
 
@@ -151,14 +154,14 @@ def _new_name(hook: object) -> str:
 
 
 def _stand_in(module: nn.Module, memo: dict[int, nn.Module]) -> nn.Module:
-    """Copy the tree of modules, not its tensors; a reused module stays one."""
+    """Copy the tree of modules, not its tensors. `memo` keeps a module that is used twice one module."""
     if id(module) in memo:
         return memo[id(module)]
     kind = type(module)
     names: list[str] = []
     if parametrize.is_parametrized(module):
-        names, kind = _names(module), kind.__bases__[0]
-    fresh = memo[id(module)] = object.__new__(kind)
+        names, kind = _names(module), kind.__bases__[0]  # parametrize replaced the class by a subclass with properties
+    fresh = memo[id(module)] = object.__new__(kind)  # without __init__, which would allocate and draw weights
     fresh.__dict__.update(vars(module))
     weights = {name: nn.Parameter(effective(module, name), requires_grad=_trains(module, name)) for name in names}
     fresh._parameters = {**weights, **module._parameters}

@@ -1,4 +1,4 @@
-"""Writing new values into a module: all of them or, whatever happens in between, none."""
+"""Writing new values into a module: all of them or, after any exception, none."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch.nn.parameter import is_lazy
 from hyperinit.errors import PlanError
 from hyperinit.modules.wrappers import effective, join, parametrisation, parametrised, parts
 
-TOLERANCE = 1e-3  # by which a parametrised weight may miss what was written, as a share of the largest weight
-ROUNDINGS = 4  # of its dtype, that it may miss it by if that is more
+TOLERANCE = 1e-3  # largest error of a parametrised weight, as a share of the largest weight
+ROUNDINGS = 4  # the error allowed in low precision, in units of its dtype's epsilon
 
 
 @torch.no_grad()
 def write(module: nn.Module, values: Mapping[str, Tensor]) -> None:
     """Copy values into the parameters of a module, in place.
 
-    Parameters keep their identity, dtype, device, `requires_grad`, tying and sharding; a parametrised tensor is
-    written through its parametrisation's right inverse. On any exception, a keyboard interrupt included, everything
-    is put back as it was before the exception goes on; a second interrupt while that happens may leave parts new.
-    It takes memory for a copy of what is written.
+    Parameters keep their identity, dtype, device, `requires_grad`, tying and sharding. A parametrised tensor is
+    written through its parametrisation's right inverse. Any exception, KeyboardInterrupt included, restores all old
+    values before it is raised again. A second interrupt during the restoring may leave some values new.
+    Needs memory for a copy of the parameters that are written.
 
     Args:
         module: without wrappers, see `hyperinit.modules.wrappers.unwrapped`.
@@ -31,7 +31,7 @@ def write(module: nn.Module, values: Mapping[str, Tensor]) -> None:
             the CPU.
 
     Raises:
-        PlanError: if a parametrisation cannot hold what it is given.
+        PlanError: if a parametrisation cannot represent its value.
 
     >>> net = nn.Linear(1, 1)
     >>> write(net, {"bias": torch.tensor([3.0])})
@@ -43,11 +43,12 @@ def write(module: nn.Module, values: Mapping[str, Tensor]) -> None:
     parameters = {name: value for name, value in named.items() if value is not None and name not in through}
     touched = {name: parameters[name] for name in values if name in parameters}
     steps = [step for name in values.keys() & through.keys() for step in _steps(*through[name])]
+    # A right inverse may assign other tensors to a parametrisation, so note which tensor each dict holds now.
     slots: list[tuple[Any, dict[str, Any]]] = [
         (slot, dict(slot)) for step in steps for slot in (step._parameters, step._buffers)
     ]
     tensors = [*touched.values(), *(value for _, held in slots for value in held.values() if value is not None)]
-    memories = [local(value) for value in tensors]
+    memories = [local(value) for value in tensors]  # views: they keep the old memory reachable after an exchange
     before = [memory.clone() for memory in memories]
     try:
         for name, value in values.items():
@@ -56,9 +57,9 @@ def write(module: nn.Module, values: Mapping[str, Tensor]) -> None:
             else:
                 _write_through(name, *through[name], value)
         for tensor, memory in zip(tensors, memories, strict=True):
-            _move_into(memory, tensor, local(tensor))
+            _move_into(memory, tensor, local(tensor))  # other processes may read the old memory
     except BaseException:
-        for slot, held in slots:  # a parametrisation may have put other tensors into its place
+        for slot, held in slots:  # first the tensors of the parametrisations, then the values in them
             slot.update(held)
         for tensor, memory, old in zip(tensors, memories, before, strict=True):
             memory.copy_(old)
@@ -71,7 +72,10 @@ def _held(part: nn.Module) -> list[tuple[str, Tensor | None]]:
 
 
 def _move_into(memory: Tensor, tensor: Tensor, value: Tensor) -> None:
-    """Give a tensor its own memory back, which other processes may share, if a parametrisation has exchanged it."""
+    """Move a value back into a tensor's first memory if a parametrisation has replaced that memory.
+
+    Views and other processes may share the first memory, so the tensor must not leave it.
+    """
     if local(tensor).data_ptr() != memory.data_ptr():
         memory.copy_(value)
         tensor.set_(memory)  # type: ignore[call-overload]
@@ -81,7 +85,7 @@ def check_writable(parameters: Mapping[str, Tensor]) -> None:
     """Refuse parameters that cannot be written.
 
     Raises:
-        PlanError: naming those that are not materialised or share memory, and what to do.
+        PlanError: if a parameter is not materialised, is expanded, or overlaps another, or none is floating-point.
     """
     bare = [name for name, value in parameters.items() if is_lazy(value) or value.is_meta or value.is_inference()]
     if bare:
@@ -109,14 +113,15 @@ def _own_memory(value: Tensor) -> bool:
 
 
 def _overlapping(parameters: Mapping[str, Tensor]) -> list[str]:
-    """Find pairs of different parameters of which one begins inside of the other."""
+    """Find pairs of parameters of which one begins inside the memory of the other."""
     spans = []
     for name, value in parameters.items():
         memory = local(value)
-        if type(memory) is Tensor and memory.numel():  # other types of tensors have no memory of their own to look at
+        if type(memory) is Tensor and memory.numel():  # subclasses need not have a data pointer
             last = sum((size - 1) * step for size, step in zip(memory.shape, memory.stride(), strict=True))
             start = memory.data_ptr()
             spans.append((str(memory.device), start, start + (last + 1) * memory.element_size(), name))
+    # Sorted by device and start, a span overlaps an earlier one if it begins before the furthest end so far.
     found, furthest = [], ("", 0, 0, "")
     for span in sorted(spans):
         if span[0] == furthest[0] and span[1] < furthest[2]:
@@ -126,19 +131,19 @@ def _overlapping(parameters: Mapping[str, Tensor]) -> list[str]:
 
 
 def local(value: Tensor) -> Tensor:
-    """Return the shard of a distributed tensor that lies in this process; another tensor is returned as it is."""
+    """Return this process's shard of a distributed tensor, and a detached view of any other tensor."""
     return value.to_local() if hasattr(value, "to_local") else value.detach()
 
 
 def whole(value: Tensor) -> Tensor:
-    """Return a distributed tensor gathered from all processes, which must all ask; another is returned as it is."""
+    """Gather a distributed tensor from all processes, which must all call this. Return any other tensor as it is."""
     return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
 def piece(value: Tensor, parameter: Tensor) -> Tensor:
-    """Cut a whole tensor as a distributed parameter is cut, without any communication; else return it.
+    """Return this process's shard of a whole tensor, cut as the parameter is, or all of it if that is not distributed.
 
-    Every process must have the same whole tensor.
+    Nothing is communicated: every process must pass the same whole tensor.
     """
     if not hasattr(parameter, "to_local"):
         return value

@@ -16,6 +16,7 @@ from hyperinit import nets
 from hyperinit.autoencoder import Autoencoder
 from hyperinit.errors import ArgumentError, ArtifactError, LayoutError, shown
 from hyperinit.files import headers
+from hyperinit.files.found import Found
 from hyperinit.layout import Layout
 from hyperinit.representation import artifact
 from hyperinit.representation.artifact import Header
@@ -49,16 +50,18 @@ class HyperRepresentation:
         self.autoencoder = autoencoder.eval().requires_grad_(False)
         self.anchors = anchors
         self.states = dict(states or {})
+        self.found: Found | None = None  # the file that it was read from
         self._samplers: dict[str, Sampler] = {}
 
     @classmethod
-    def read(cls, path: Path) -> HyperRepresentation:
+    def read(cls, path: Path | Found) -> HyperRepresentation:
         """Load an artifact; see `hyperinit.load` for source names.
 
         Raises:
             ArtifactError: if the file is not a whole and unaltered artifact.
         """
-        header, tensors = artifact.read(path)
+        found = path if isinstance(path, Found) else Found(path, None, path.stem)
+        header, tensors = artifact.read(found.path)
         anchors = Anchors(*(tensors.pop(name) for name in artifact.ANCHORS))
         states: dict[str, dict[str, Tensor]] = {}
         for name in [name for name in tensors if name.startswith(artifact.SAMPLERS)]:
@@ -68,7 +71,9 @@ class HyperRepresentation:
             scale = torch.ones(header.layout.size, device="cpu")
             autoencoder = Autoencoder(header.autoencoder, header.layout, scale, scale)
         autoencoder.load_state_dict(tensors, assign=True)
-        return cls(header, autoencoder, anchors, states)
+        representation = cls(header, autoencoder, anchors, states)
+        representation.found = found
+        return representation
 
     def save(self, path: Path) -> None:
         """Write an artifact; half precision for everything but the standardisation."""

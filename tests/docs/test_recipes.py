@@ -1,4 +1,4 @@
-"""Each program of docs/recipes.md runs as it stands, where its packages are installed."""
+"""Each program in docs/recipes.md runs unchanged, if its packages are installed."""
 
 import ast
 import importlib.util
@@ -16,7 +16,7 @@ NEEDS = {"Plain PyTorch": [], "Lightning": ["lightning"], "Trainer of transforme
          "timm": ["timm"], "torch.hub": []}  # fmt: skip
 
 
-def test_every_recipe_is_here():
+def test_no_recipe_is_missing_from_this_file():
     assert list(PROGRAMS) == list(NEEDS)
 
 

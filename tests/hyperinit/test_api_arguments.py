@@ -1,10 +1,12 @@
-"""Bad arguments of the public functions: told apart, and before anything moves."""
+"""Arguments of the public functions: bad ones are refused before anything moves, and the choice of parameters works."""
 
 import dataclasses
 import os
+from copy import deepcopy
 
 import pytest
 import torch
+from seeds import gen
 
 import hyperinit
 from hyperinit.errors import ArgumentError, UnknownNameError
@@ -14,13 +16,13 @@ from hyperinit.samplers import METHODS
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1])
-def test_the_share_must_be_one(artifact, share):
+def test_a_least_share_outside_0_to_1_is_refused(artifact, share):
     with pytest.raises(ArgumentError, match=rf"min_share must be in \[0, 1\], got {share}"):
         hyperinit.init_(hyperinit.nets.cnn(), artifact, min_share=share)
 
 
 @pytest.mark.parametrize("n", [0, 2.0])
-def test_an_ensemble_has_a_member(artifact, n):
+def test_a_number_of_members_below_one_is_refused(artifact, n):
     with pytest.raises(ArgumentError, match=f"n must be an integer of at least 1, got {n}"):
         hyperinit.ensemble(n, artifact)
 
@@ -36,7 +38,7 @@ def test_a_replaced_file_is_read_again_whatever_its_time(artifact, tiny):
     assert hyperinit.load(artifact) is hyperinit.load(artifact)
 
 
-def test_wrong_types_are_told_apart(artifact):
+def test_an_argument_of_a_wrong_type_is_named(artifact):
     net = cnn()
     for call, message in [
         (lambda: hyperinit.init_("net", artifact), "model must be a module, got str"),
@@ -53,7 +55,7 @@ def test_wrong_types_are_told_apart(artifact):
 
 
 def test_a_bad_strength_does_not_move_the_generator(artifact):
-    generator = torch.Generator().manual_seed(0)
+    generator = gen()
     before = generator.get_state()
     with pytest.raises(ArgumentError, match="strength"):
         hyperinit.init_(cnn(), artifact, strength=9, generator=generator)
@@ -65,18 +67,38 @@ def test_the_callers_default_device_changes_nothing(tiny, artifact, method):
     """The meta device stands for a GPU: whatever is made there by mistake does not mix with what is on the CPU."""
     expected, model = cnn(channels=3), cnn(channels=3)
     choice = {"method": method, "strength": 0.5, "min_share": 0}
-    hyperinit.init_(expected, artifact, generator=torch.Generator().manual_seed(0), **choice)
+    hyperinit.init_(expected, artifact, generator=gen(), **choice)
     with torch.device("meta"):
-        hyperinit.init_(model, artifact, generator=torch.Generator().manual_seed(0), **choice)
+        hyperinit.init_(model, artifact, generator=gen(), **choice)
     for got, wanted in zip(model.parameters(), expected.parameters(), strict=True):  # torch may take another kernel
         torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5)
 
 
 def test_an_ensemble_of_the_own_network_takes_the_strength(artifact):
-    full, none = (
-        hyperinit.ensemble(2, artifact, strength=strength, generator=torch.Generator().manual_seed(0))
-        for strength in (1.0, 0.0)
-    )
+    full, none = (hyperinit.ensemble(2, artifact, strength=strength, generator=gen()) for strength in (1.0, 0.0))
     assert not torch.equal(full.members[0][0].weight, none.members[0][0].weight)
     with pytest.raises(UnknownNameError, match="unknown fit"):
         hyperinit.ensemble(2, artifact, fit="nope")
+
+
+def test_the_public_functions_write_the_chosen_parameters(embedded, tiny):
+    model = cnn()
+    before = model[11].weight.clone()
+    hyperinit.init_(model, "tiny", exclude="11.*", generator=gen())
+    assert torch.equal(model[11].weight, before)
+    plain = hyperinit.init_(cnn(), "tiny", generator=gen())
+    assert torch.equal(model[0].weight, plain[0].weight)
+    model[0].requires_grad_(False)
+    before = model[0].weight.clone()
+    assert torch.equal(hyperinit.init_(model, "tiny", skip_frozen=True)[0].weight, before)
+    members = hyperinit.ensemble(2, "tiny", model=lambda: deepcopy(model), include="0.bias").members
+    assert all(torch.equal(member[0].weight, before) for member in members)
+    assert not torch.equal(members[0][0].bias, members[1][0].bias)
+    plan = hyperinit.plan(cnn(), "tiny", include="0.*", exclude="0.bias")
+    assert [row.name for row in plan.rows if row.overlap] == ["0.weight"]
+
+
+@pytest.mark.parametrize("choice", [{"include": "0.*"}, {"exclude": "0.*"}])
+def test_an_ensemble_of_the_sources_own_network_is_decoded_whole(embedded, choice):
+    with pytest.raises(ArgumentError, match="include and exclude need model="):
+        hyperinit.ensemble(2, "tiny", **choice)

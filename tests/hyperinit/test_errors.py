@@ -43,3 +43,10 @@ def test_errors_travel_between_processes(name):
     error = copy.copy(getattr(errors, name)("text"))  # by the same protocol as between processes
     assert type(error) is getattr(errors, name)
     assert str(error) == "text"
+
+
+def test_messages_show_a_value_in_80_characters():
+    assert errors.shown("a") == "'a'"
+    assert len(errors.shown("a" * 10**6)) == 80
+    assert errors.shown("\x1b\ud800") == r"'\x1b\ud800'"
+    assert errors.shown(10**10_000) == "a number of over 80 digits"

@@ -12,8 +12,8 @@ from hyperinit_training.images.dataset import load_images
 from hyperinit_training.recipes.autoencoder import AutoencoderRecipe
 from hyperinit_training.recipes.load import Recipe
 from hyperinit_training.recipes.zoo import ZooRecipe
-from hyperinit_training.sources.assemble import assemble
 from hyperinit_training.sources.choose import finish
+from hyperinit_training.sources.from_recipe import assemble_recipe
 from hyperinit_training.train_autoencoder import prepare, train_autoencoder
 from hyperinit_training.train_zoo import train_zoo
 from hyperinit_training.zoo.zoo import Zoo
@@ -81,7 +81,7 @@ def autoencoder(recipe, prepared, autoencoder_folder):
 @pytest.fixture(scope="session")
 def assembled(recipe, prepared, autoencoder):
     """A hyper-representation of the small zoo, not measured yet."""
-    return assemble(recipe, prepared, autoencoder)
+    return assemble_recipe(recipe, prepared, autoencoder)
 
 
 @pytest.fixture(scope="session")

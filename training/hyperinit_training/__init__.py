@@ -1,6 +1,6 @@
-"""Training model zoos and hyper-representations: everything that needs a zoo, and nothing that `hyperinit` needs.
+"""Train model zoos and hyper-representations. The package `hyperinit` itself does not need this one.
 
-`train(zoo, model=factory)` makes a hyper-representation of a folder of checkpoints; `make` also says what was found.
+`train(zoo, model=factory)` makes a hyper-representation of a folder of checkpoints. `make` also returns its figures.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ __all__ = ["make", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load the functions on their first use: most commands need neither."""
+    """Import the functions on first use, because most commands need neither."""
     if name in __all__:
         from hyperinit_training.sources import from_checkpoints
 

@@ -1,4 +1,7 @@
-"""`torchrun --nproc-per-node N -m -- hyperinit_training zoo ...`: the commands of the console script in N processes."""
+"""Run the commands `zoo`, `train` and `pretrain` in N processes.
+
+Type `torchrun --nproc-per-node N -m -- hyperinit_training zoo ...` in place of `hyperinit zoo ...`.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,16 @@ COMMANDS = ("zoo", "train", "pretrain")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `hyperinit` in every process of a `torchrun` job, or in this one alone; the first of them answers.
+    """Run `hyperinit` in every process of a `torchrun` job, or in this process alone. Only the first process prints.
 
-    Returns the exit code: 2 for a command that would do everything N times, else that of `hyperinit.cli.main`.
+    Returns:
+        The exit code of `hyperinit.cli.main`, or 2 for a command that cannot share its work among processes.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     with processes.started():
         if processes.count() > 1 and (not arguments or arguments[0] not in COMMANDS):
             given = arguments[0] if arguments else "nothing"
-            sys.stderr.write(f"hyperinit: several processes share the work of {', '.join(COMMANDS)}, got {given}\n")
+            sys.stderr.write(f"hyperinit: only {', '.join(COMMANDS)} run in several processes, got {given}\n")
             return 2
         if processes.is_first():
             return program.main(arguments)

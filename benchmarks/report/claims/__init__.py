@@ -1,4 +1,4 @@
-"""What the paper and this library say, checked against the results."""
+"""Claims of the paper and of this library, judged by the results."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ __all__ = ["Claim", "Results", "better", "claims", "mann_whitney", "percent"]
 
 
 def claims(results: Results) -> list[Claim]:
-    """Check all claims: of the paper's tables, of its figures, and what the paper did not measure."""
+    """Judge all claims: of the paper's tables, of its figures, and of this library alone."""
     return [claim for part in (*tables.PARTS, *figures.PARTS, *beyond.PARTS) for claim in part(results)]

@@ -1,4 +1,4 @@
-"""Claims that are this library's own: accuracy against later work, use as an initialiser, novelty."""
+"""Claims of this library alone: accuracy compared with later work, use as an initialiser, novelty."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ from collections.abc import Iterator
 from statistics import fmean, stdev
 from typing import Any
 
-from benchmarks.record import BARE
-from benchmarks.report import published as report_published
+from benchmarks.record import BARE, SOURCES
+from benchmarks.report import published
 from benchmarks.report.claims.judging import CHANCE, NEAR, Claim, Results, after, better
-
-SOURCES = ("digits", "mnist", "svhn", "cifar10", "stl10")
 
 
 def headlines(r: Results) -> Iterator[Claim]:
-    """Epoch 0 of the embedded sources against the best published figures for generated weights of this CNN."""
-    for key, published in report_published.SANE.items():
-        theirs, where = max(published), f"headline, {key}"
+    """Compare the embedded sources before training with the best published generated weights of this CNN."""
+    for key, figures in published.SANE.items():
+        theirs, where = max(figures), f"headline, {key}"
         text = f"before training, generated networks are better than the best published ones of this CNN ({theirs} %)"
         record = r.records.get(("in-dataset", key))
         if record is None:
@@ -26,13 +24,13 @@ def headlines(r: Results) -> Iterator[Claim]:
         found = record["results"]["methods"][method]
         ours = f"{100 * found['accuracy']:.1f} ± {100 * found['std']:.1f} by {method}, {found['images']} images"
         above = 100 * (found["accuracy"] - 2 * found["std"] / found["n"] ** 0.5) > theirs
-        yield Claim(where, text, "not comparable" if key in report_published.SUBSETS else above, ours)
+        yield Claim(where, text, "not comparable" if key in published.SUBSETS else above, ours)
 
 
 def initializers(r: Results) -> Iterator[Claim]:
-    """What a user gains against the default, a checkpoint and an average, to the end of a schedule."""
+    """Compare `init_` with PyTorch's default, a checkpoint and an average, up to the end of the schedule."""
     for key in SOURCES:
-        found = r.records.get(("full-schedule", key), {"results": {}})["results"]
+        found = r.results("full-schedule", key)
         for start in ("init_", "init_ at strength 0.5"):
             text = f"{start} ends better than PyTorch's default, after the same full schedule"
             yield better(f"initializer, {key}", text, found.get(start), found.get("default"))
@@ -46,7 +44,7 @@ def initializers(r: Results) -> Iterator[Claim]:
 
 
 def others(r: Results) -> Iterator[Claim]:
-    """Networks outside the zoo, first epoch and last."""
+    """Compare initialisations of other architectures after the first epoch and the last."""
     for key in r.keys("initializer-other"):
         record = r.records["initializer-other", key]
         last = str(record["config"]["epochs"][-1])
@@ -62,14 +60,14 @@ def others(r: Results) -> Iterator[Claim]:
 
 
 def novelty(r: Results) -> Iterator[Claim]:
-    """Generated networks against held-out ones, and against noise of the same accuracy."""
+    """Compare generated networks with held-out ones, and with training networks plus noise of the same accuracy."""
     for key in r.keys("novelty"):
         found = r.records["novelty", key]["results"]
         made = found["methods"][found["recommended"]]
         where, name = f"novelty, {key}", found["recommended"]
         held = found.get("real, held out")
         if held:
-            text = f"{name} is at least as new as real networks held out (overlap of wrong answers not larger)"
+            text = f"{name} is at least as new as held-out real networks (overlap of wrong answers not larger)"
             worse = better(where, text, made["overlap"], held["overlap"])
             holds = worse.holds is not True and (True if worse.holds is False else None)
             yield Claim(where, text, holds, worse.ours)
@@ -80,7 +78,7 @@ def novelty(r: Results) -> Iterator[Claim]:
 
 
 def _newer(where: str, method: str, row: dict[str, Any], curve: list[tuple[float, float]]) -> Claim:
-    """Compare each network with noise of its own accuracy: means would mix good networks with bad ones."""
+    """Compare each network with noise of its own accuracy, because means would mix good networks with bad ones."""
     text = f"{method} is newer than training networks plus noise of the same accuracy, network by network"
     pairs = zip(row["accuracy"]["values"], row["overlap"]["values"], strict=True)
     found = [(ours, at) for accuracy, ours in pairs if (at := likeness_at(curve, accuracy)) is not None]
@@ -94,7 +92,7 @@ def _newer(where: str, method: str, row: dict[str, Any], curve: list[tuple[float
 
 
 def likeness_at(curve: list[tuple[float, float]], accuracy: float) -> float | None:
-    """Overlap on a curve of (accuracy, overlap), in order, at an accuracy; None above its end.
+    """Interpolate the overlap at an accuracy on a sorted curve of (accuracy, overlap); None above its end.
 
     >>> likeness_at([(0.5, 0.2), (0.7, 0.4)], 0.6)
     0.3

@@ -1,4 +1,4 @@
-"""Figures of the results: which a result file gives, and PNG files small enough for a repository."""
+"""Draw the figures of a result file, as PNG files small enough for a repository."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.record import Record
 from benchmarks.report.plots import latents, populations, sources, weights
-from benchmarks.report.plots.style import Record
 from hyperinit.files.atomic import replacing
 
 DPI, COLOURS = 100, 256
@@ -18,14 +18,14 @@ DPI, COLOURS = 100, 256
 
 @dataclass(frozen=True)
 class Picture:
-    """One figure that a table's result gives.
+    """One figure of a measurement.
 
     Args:
-        file: name of the PNG, with {key} for the data set or source.
-        caption: what it is, with {key} likewise.
-        size: inches.
+        file: name of the PNG file, with {key} for the data set or source.
+        caption: its caption, also with {key}.
+        size: width and height in inches.
         plot: draws a record into an empty matplotlib figure.
-        wanted: whether a record has what is drawn.
+        wanted: whether a record has the values that are drawn.
     """
 
     file: str
@@ -77,7 +77,7 @@ PICTURES: dict[str, tuple[Picture, ...]] = {
 
 
 def draw(table: str, key: str, record: Record, folder: Path) -> list[tuple[str, str]]:
-    """Write a record's figures into `folder`; file names and captions, none if its table has no figure."""
+    """Write a record's figures to `folder` and return their file names and captions, if its table has any."""
     written = []
     for picture in PICTURES.get(table, ()):
         if picture.wanted(record):
@@ -88,7 +88,7 @@ def draw(table: str, key: str, record: Record, folder: Path) -> list[tuple[str, 
 
 
 def _write(picture: Picture, record: Record, path: Path) -> None:
-    """Draw and save with few colours, which makes the file a third as large."""
+    """Draw and save a figure with 256 colours, which makes the file a third as large."""
     from matplotlib.figure import Figure
     from PIL import Image
 

@@ -1,16 +1,18 @@
-"""Figures of latents: noise on them, paths between them, norms, angles and single dimensions."""
+"""Figures of latents: noise, interpolation, norms, cosines and single coordinates."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.report.plots.style import Record, finish, legend, title
+from benchmarks.record import Record
+from benchmarks.report.plots.style import finish, legend, title
 
+# variant -> colour and label
 VARIANTS = {"plain": ("#e69f00", "without LWLN"), "lwln": ("#0050c8", "with LWLN"), "aligned": ("#009e9e", "aligned")}
 
 
 def paths(figure: Any, record: Record) -> None:
-    """Figure 3: accuracy and reconstruction under noise, and along straight paths."""
+    """Figure 3: accuracy and R2 under noise, and accuracy of interpolated latents."""
     accuracy, explained, path = figure.subplots(1, 3)
     for variant, found in record["results"].items():
         colour, label = VARIANTS[variant]
@@ -46,7 +48,7 @@ def is_shown(record: Record) -> bool:
 
 
 def geometry(figure: Any, record: Record) -> None:
-    """Figures 11 to 13: norms, pairwise cosines, single dimensions of all anchors and of the top 30 %."""
+    """Figures 11 to 13: norms, pairwise cosines, and single coordinates of all anchors and of the top 30 %."""
     found = record["results"]["lwln"]["latents"]
     panels = figure.subplot_mosaic([["norms", "norms", "cosines", "cosines"], list(found["dimensions"])[:4]])
     for kind, label in (("norms", "l2 norm of a latent"), ("cosines", "cosine of two latents")):
@@ -65,8 +67,8 @@ def geometry(figure: Any, record: Record) -> None:
     figure.suptitle(title(record, "Figures 11 to 13, latents of the autoencoder with LWLN"), fontsize=11)
 
 
-def _steps(axes: Any, histogram: Record, part: str, colour: str) -> None:
-    """Draw a histogram as shares."""
+def _steps(axes: Any, histogram: dict[str, Any], part: str, colour: str) -> None:
+    """Draw the histogram of one part as shares of its values."""
     low, high = histogram["range"]
     counts, total = histogram["counts"][part], max(sum(histogram["counts"][part]), 1)
     edges = [low + (high - low) * place / len(counts) for place in range(len(counts) + 1)]

@@ -1,22 +1,23 @@
-"""Figures of populations: before training, over epochs in-dataset and in transfer, and as ensembles."""
+"""Figures of populations: accuracy before training, by epoch in-dataset and in transfer, and of ensembles."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.report.plots.style import Record, band, finish, legend, look, name, quartiles, title
+from benchmarks.record import Record
+from benchmarks.report.plots.style import band, finish, legend, look, name, quartiles, title
 
 ACCURACY = "test accuracy, %"
-UNSHIFTED = ("scratch", "PyTorch's default")  # starts that no zoo was trained for
+UNSHIFTED = ("scratch", "PyTorch's default")  # rows that no zoo was trained for
 
 
 def is_trained(record: Record) -> bool:
-    """Whether populations were looked at more often than at the beginning and at the end."""
+    """Whether a population was measured at more than two epochs."""
     return any(len(row) > 2 for row in record["results"]["rows"].values())
 
 
 def boxes(figure: Any, record: Record) -> None:
-    """Figure 4: every population before training, and the scratch ones after the zoo's epochs."""
+    """Figure 4: every population before training, and those from scratch after the zoo's epochs."""
     axes, rows = figure.subplots(), record["results"]["rows"]
     found = {name(row): (rows[row]["0"]["values"], look(row)["color"]) for row in rows if "0" in rows[row]}
     end = str(record["config"]["epochs"][1])
@@ -37,7 +38,7 @@ def boxes(figure: Any, record: Record) -> None:
 
 
 def in_dataset(figure: Any, record: Record) -> None:
-    """Figures 14, 16, 18, 20, twice: counted from each start, and with the zoo's own epochs added, as in the paper."""
+    """Figures 14, 16, 18, 20: epochs of fine-tuning, and epochs with the zoo's added as in the paper."""
     left, right = figure.subplots(1, 2, sharey=True)
     rows, config = _trained(record), record["config"]
     before, short = config["zoo"]["epochs"], config["epochs"][1]
@@ -51,7 +52,7 @@ def in_dataset(figure: Any, record: Record) -> None:
 
 
 def transfer(figure: Any, record: Record) -> None:
-    """Figures 7, 15, 17, 19, 21: all epochs, and epochs 3 to 9 without those from scratch."""
+    """Figures 7, 15, 17, 19, 21: all epochs, and epochs 3 to 9 enlarged (from scratch may lie below)."""
     left, right = figure.subplots(1, 2)
     near: list[float] = []
     for row, found in _trained(record).items():
@@ -70,7 +71,7 @@ def transfer(figure: Any, record: Record) -> None:
 
 
 def ensembles(figure: Any, record: Record) -> None:
-    """Figure 5: accuracy of ensembles by size, and the upper ones enlarged."""
+    """Figure 5: accuracy of ensembles by size, and the best rows enlarged."""
     left, right = figure.subplots(1, 2)
     lines = {row: quartiles(found) for row, found in record["results"]["rows"].items()}
     top = max(max(line[1]) for line in lines.values())

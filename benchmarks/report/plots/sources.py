@@ -1,10 +1,11 @@
-"""Figures of embedded sources: starts against each other, and accuracy against likeness to the training networks."""
+"""Figures of embedded sources: initialisations by epoch, and accuracy beside similarity to the training networks."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.report.plots.style import Record, band, finish, legend, look, quartiles, title
+from benchmarks.record import Record, Summary
+from benchmarks.report.plots.style import band, finish, legend, look, quartiles, title
 
 ACCURACY = "test accuracy, %"
 REAL = {
@@ -12,9 +13,11 @@ REAL = {
     "training networks among themselves": "training networks, each other",
 }
 
+BASELINES = {"noise": "a training network + growing noise", "average": "average of more and more neighbours"}
+
 
 def starts(figure: Any, record: Record) -> None:
-    """All starts over the schedule, and the upper end enlarged."""
+    """Accuracy by epoch from every initialisation, and the upper end enlarged."""
     left, right = figure.subplots(1, 2)
     tops: list[float] = []
     for row, found in record["results"]["rows"].items():
@@ -33,7 +36,7 @@ def starts(figure: Any, record: Record) -> None:
 
 
 def networks(figure: Any, record: Record) -> None:
-    """One panel for each network outside the zoo."""
+    """Accuracy by epoch from every initialisation, one panel for each architecture."""
     results = record["results"]["rows"]
     panels = figure.subplots(1, len(results), squeeze=False)[0]
     for place, (axes, (network, rows)) in enumerate(zip(panels, results.items(), strict=True)):
@@ -46,16 +49,15 @@ def networks(figure: Any, record: Record) -> None:
 
 
 def likeness(figure: Any, record: Record) -> None:
-    """Accuracy against overlap of wrong answers and distance: one colour a family, filled for the top 30 %."""
+    """Accuracy beside overlap of wrong answers and distance, one colour for each family of methods."""
     found, panels = record["results"], figure.subplots(1, 2, sharey=True)
     for axes, kind, label in zip(
         panels, ("overlap", "distance"),
         ("largest overlap of wrong answers, 0 to 1", "distance to the nearest, weight units"), strict=True,
     ):  # fmt: skip
-        for key in ("noise", "average"):
-            words = {"noise": "a training network + growing noise", "average": "average of more and more neighbours"}
+        for key, words in BASELINES.items():
             x, y = ([row[k]["mean"] for row in found[key].values()] for k in (kind, "accuracy"))
-            axes.plot(x, [100 * v for v in y], color=look(key)["color"], label=words[key], linewidth=1.2, marker=".")
+            axes.plot(x, [100 * v for v in y], color=look(key)["color"], label=words, linewidth=1.2, marker=".")
         for method, row in found["methods"].items():
             top, colour = method.removesuffix("-marginal").endswith("30"), look(method)["color"]
             mark = "s" if method == "counterfactual" else "o"
@@ -78,7 +80,7 @@ def likeness(figure: Any, record: Record) -> None:
     figure.suptitle(title(record, "Novelty of generated networks"), fontsize=11)
 
 
-def _point(axes: Any, row: Record, kind: str, mark: str, *, colour: str, fill: str, label: str) -> None:  # noqa: PLR0913
+def _point(axes: Any, row: dict[str, Summary], kind: str, mark: str, *, colour: str, fill: str, label: str) -> None:  # noqa: PLR0913
     axes.plot(
         row[kind]["mean"], 100 * row["accuracy"]["mean"], mark, label=label, markeredgecolor=colour,
         markerfacecolor=fill, markersize=11 if mark == "*" else 6.5, linestyle="",

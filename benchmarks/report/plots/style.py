@@ -1,13 +1,15 @@
-"""What all figures share: one colour for each kind of network, names, titles, legends that cover nothing."""
+"""Colours, names, titles and legends that all figures share."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-Record = dict[str, Any]
+from benchmarks.record import Record, Summary
+
 Line = tuple[list[float], list[float], list[float], list[float]]  # x, median, and the quartiles around it
 
-KINDS = (  # the first whose word is in a row's name gives the colour and the line: blues are generated, greys random
+KINDS = (  # (word, colour, line): the first word that a row's name contains decides. Blue is generated, grey random
     ("counterfactual", "#999999", "--"), ("Kaiming", "#777777", ":"),
     ("average", "#b59a00", "-"), ("noise", "#8c564b", "-"),
     ("without LWLN", "#e69f00", "-"), ("aligned", "#009e9e", "-"), ("marginal", "#56b4e9", "--"),
@@ -43,12 +45,12 @@ def look(row: str) -> dict[str, Any]:
 
 
 def name(row: str) -> str:
-    """Return a row's name with the paper's."""
+    """Return a row's name with the paper's name of it, if it has one."""
     return NAMES.get(row, row)
 
 
 def title(record: Record, what: str) -> str:
-    """Name data set or source, and scale."""
+    """Return a title: `what`, the data set or source, and the scale."""
     config = record["config"]
     kind = "zoo" if "zoo" in config else "source"
     scale = config.get("scale", "")
@@ -59,7 +61,7 @@ def title(record: Record, what: str) -> str:
 
 
 def legend(figure: Any, *panels: Any, columns: int = 3) -> None:
-    """Put one legend for all panels under them, each name once."""
+    """Put one legend below all panels, with each name once."""
     found: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -67,8 +69,8 @@ def legend(figure: Any, *panels: Any, columns: int = 3) -> None:
     figure.legend(found.values(), found, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
 
 
-def quartiles(row: Record, *, last: float = float("inf")) -> Line:
-    """Return epochs, or sizes, with median and quartiles of the accuracies in percent, up to `last`."""
+def quartiles(row: Mapping[str, Summary], *, last: float = float("inf")) -> Line:
+    """Return epochs (or sizes) up to `last`, with median and quartiles of the values in percent."""
     import numpy as np
 
     kept = sorted((int(key), found["values"]) for key, found in row.items() if int(key) <= last)
@@ -77,7 +79,7 @@ def quartiles(row: Record, *, last: float = float("inf")) -> Line:
 
 
 def band(axes: Any, line: Line, row: str, *, shift: float = 0, **other: Any) -> None:
-    """Draw a median with the band between the quartiles."""
+    """Draw a median, and the band between the quartiles."""
     x = [value + shift for value in line[0]]
     style = look(row) | {"label": name(row), "linewidth": 1.6, "marker": "o", "markersize": 2.5} | other
     axes.plot(x, line[1], **style)
@@ -85,7 +87,7 @@ def band(axes: Any, line: Line, row: str, *, shift: float = 0, **other: Any) -> 
 
 
 def finish(axes: Any, xlabel: str, ylabel: str = "", heading: str = "") -> None:
-    """Label an axis, with a light grid and no upper and right frame."""
+    """Label the axes; add a light grid and remove the upper and right frame."""
     axes.set_xlabel(xlabel, fontsize=9)
     axes.set_ylabel(ylabel, fontsize=9)
     axes.set_title(heading, fontsize=9)

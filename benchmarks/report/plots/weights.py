@@ -1,17 +1,18 @@
-"""Figures of weights: by layer before and after reconstruction, and pairs that are fine-tuned."""
+"""Figures of weights: by layer before and after reconstruction, and pairs during fine-tuning."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.record import Record
 from benchmarks.report.plots.latents import VARIANTS
-from benchmarks.report.plots.style import Record, finish, legend, quartiles, title
+from benchmarks.report.plots.style import finish, legend, quartiles, title
 
 REAL, DECODED = "#777777", "#e8590c"
 
 
 def layers(figure: Any, record: Record) -> None:
-    """Figures 2, 9, 10: histograms of each layer's weights and of accuracies; a row for each autoencoder."""
+    """Figures 2, 9, 10: histograms of each layer's weights and of accuracies, one row for each autoencoder."""
     results = record["results"]
     grid = figure.subplots(len(results), 6, squeeze=False)
     for line, (variant, found) in enumerate(results.items()):
@@ -39,7 +40,7 @@ def layers(figure: Any, record: Record) -> None:
 
 
 def pairs(figure: Any, record: Record) -> None:
-    """Figure 6: accuracies while fine-tuning, and how far the two of a pair are from each other."""
+    """Figure 6: accuracies during fine-tuning, and distance and cosine within a pair."""
     accuracy, distance, cosine = figure.subplots(1, 3)
     for variant, found in record["results"].items():
         colour, label = VARIANTS[variant]

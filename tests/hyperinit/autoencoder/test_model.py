@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from seeds import gen
 
 from hyperinit.autoencoder import Autoencoder, AutoencoderConfig
 from hyperinit.errors import ArgumentError
@@ -16,10 +17,6 @@ SMALL = AutoencoderConfig(width=16, heads=2, feedforward=32, depth=1, latent=8)
 @pytest.fixture
 def layout():
     return Layout.of(cnn())
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def make(layout, mean=0.0, std=1.0, **options):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from seeds import gen
 
 from hyperinit.autoencoder import TABLE8, Autoencoder, AutoencoderConfig
 from hyperinit.autoencoder.reference import Attention, FeedForward, Norm
@@ -24,10 +25,6 @@ COUNTS = {  # measured on the released code: flatten, CLS
     "cifar10": (150_628_516, 101_676_292),
     "stl10": (240_318_340, 186_628_804),
 }
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def released(compression="linear"):

@@ -10,7 +10,6 @@ from hyperinit.batches.calibration import Kept, calibrate_
 from hyperinit.errors import ArgumentError
 from hyperinit.fitting import make_plan
 from hyperinit.layout import Layout
-from hyperinit.modules.state import Backup, restoring
 from hyperinit.nets import cnn
 
 
@@ -151,18 +150,6 @@ def test_without_a_batch_norm_nothing_is_asked_of_the_loader():
     before = tensors(plain)
     assert calibrate_(plain, []) is plain
     assert same(tensors(plain), before)
-
-
-def test_a_backup_leaves_unchanged_tensors_alone():
-    expanded, kept, changed = torch.zeros(1).expand(3), torch.zeros(2), torch.zeros(2)
-    with pytest.raises(ZeroDivisionError), restoring(Backup([expanded, changed])):
-        changed.add_(1).add_(1 // 0)
-    assert changed.eq(0).all()
-    backup = Backup([kept, changed])
-    kept += 1
-    changed += 1
-    backup.restore(without={id(kept)})
-    assert (kept.tolist(), changed.tolist()) == ([1, 1], [0, 0])
 
 
 # From init_ and ensemble

@@ -1,4 +1,4 @@
-"""What a loader may yield, evaluation mode, and the accuracy that everything else uses."""
+"""What a loader may yield, and the accuracy on its batches."""
 
 import pytest
 import torch
@@ -6,7 +6,6 @@ from torch import nn
 
 from hyperinit.batches.loaders import accuracy, check_loader, count_right, inputs_of, labelled, read
 from hyperinit.errors import ArgumentError
-from hyperinit.modules.state import evaluating
 
 X, Y = torch.zeros(4, 3), torch.tensor([0, 1, 2, 0])
 
@@ -49,15 +48,6 @@ def test_a_labelled_batch_has_inputs_and_labels(batch, got):
     assert labelled((X, Y, "names")) == (X, Y)
     with pytest.raises(ArgumentError, match=rf"^a labelled batch must be .*, got {got}$"):
         labelled(batch)
-
-
-def test_every_part_gets_its_own_mode_back_after_an_error_too():
-    net = nn.Sequential(nn.Dropout(), nn.BatchNorm1d(2).eval())
-    with evaluating(net):
-        assert not any(part.training for part in net.modules())
-    with pytest.raises(ZeroDivisionError), evaluating(net):
-        1 / 0  # noqa: B018
-    assert [part.training for part in net.modules()] == [True, True, False]
 
 
 def test_right_answers_are_counted_for_every_leading_dimension():

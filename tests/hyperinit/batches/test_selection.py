@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from seeds import gen
 from torch import nn
 
 import hyperinit
@@ -13,10 +14,6 @@ from hyperinit.errors import ArgumentError
 from hyperinit.nets import cnn
 
 DRAWS = 6
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture

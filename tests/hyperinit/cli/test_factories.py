@@ -54,8 +54,8 @@ def test_a_new_network_each_time():
         ("mine_of_test:", r"must be given as MODULE:NAME"),
         ("nowhere_at_all:make", r"^nowhere_at_all must be importable, got ModuleNotFoundError: No module named"),
         ("raises_of_test:make", r"^raises_of_test must be importable, got OSError: no disk$"),
-        ("mine_of_test:mak", r"^mine_of_test must hold mak, got no mak; did you mean make\?$"),
-        ("mine_of_test:Nets.large", r"^mine_of_test must hold Nets.large, got no large"),
+        ("mine_of_test:mak", r"^mine_of_test must have the attribute mak, got no mak; did you mean make\?$"),
+        ("mine_of_test:Nets.large", r"^mine_of_test must have the attribute Nets.large, got no large"),
         ("mine_of_test:number", r"^mine_of_test:number must be callable, got a int$"),
     ],
 )
@@ -69,9 +69,9 @@ def test_a_name_that_cannot_be_used_is_explained(name, message):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("needs", r"needs must make a network when called without arguments, got TypeError: .*width"),
-        ("broken", r"broken must make a network .*, got RuntimeError: no weights here$"),
-        ("text", r"text must make a torch.nn.Module, got a str$"),
+        ("needs", r"needs must return a network when called without arguments, got TypeError: .*width"),
+        ("broken", r"broken must return a network .*, got RuntimeError: no weights here$"),
+        ("text", r"text must return a torch.nn.Module, got a str$"),
     ],
 )
 def test_a_factory_that_makes_no_network_is_explained(name, message):

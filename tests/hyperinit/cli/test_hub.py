@@ -38,7 +38,7 @@ def output(capsys, *argv):
     return code, out, err
 
 
-def test_an_index_says_all_of_an_artifact(zoo, tiny):
+def test_an_index_lists_file_digest_size_title_and_card(zoo, tiny):
     index = json.loads((zoo / "index.json").read_text())
     raw = (zoo / "one.safetensors").read_bytes()
     assert list(index) == ["one", "two-v2"]
@@ -78,7 +78,7 @@ def test_artifacts_may_lie_elsewhere(server, zoo, home, monkeypatch, capsys):
     assert output(capsys, "pull", "one")[0] == 0
 
 
-def test_a_copy_is_put_where_one_wants_it(embedded, home, tmp_path, capsys):
+def test_out_is_a_copy_of_the_file(embedded, home, tmp_path, capsys):
     out = tmp_path / "new" / "mine.safetensors"
     code, text, _ = output(capsys, "pull", "tiny", "--out", str(out))
     assert (code, text.splitlines()[0]) == (0, str(out))

@@ -23,7 +23,7 @@ def run(*argv):
 
 @pytest.fixture
 def entries(monkeypatch):
-    """Give the command line other entry points than those installed."""
+    """Replace the installed entry points of the command line."""
 
     def put(*found):
         def entry_points(*, group, name):
@@ -90,7 +90,11 @@ def test_wrong_usage_ends_with_two(argv, capsys):
 def test_help_lists_every_command(capsys):
     assert run("--help") == 0
     text = " ".join(capsys.readouterr().out.split())
-    for name, title in {"sources": "list the sources there are", "sample": "draw networks", **program.TRAINING}.items():
+    for name, title in {
+        "sources": "list the available sources",
+        "sample": "sample networks",
+        **program.TRAINING,
+    }.items():
         assert f" {name} {title}" in text
     assert "Exit codes: 0 done" in text
 
@@ -101,20 +105,20 @@ def test_version(capsys):
 
 
 @pytest.mark.parametrize("name", ["sources", "methods", "info", "plan", "sample", "pull", "cache", "registry"])
-def test_each_command_teaches_by_example(name, capsys):
+def test_the_help_of_each_command_has_examples(name, capsys):
     assert run(name, "--help") == 0
     out = capsys.readouterr().out
     assert f"examples:\n  hyperinit {name}" in out
     assert "--json" in out
 
 
-def test_an_interruption_is_no_traceback(monkeypatch, capsys):
+def test_an_interruption_prints_no_traceback(monkeypatch, capsys):
     def interrupted():
         raise KeyboardInterrupt
 
     monkeypatch.setattr(hyperinit, "sources", interrupted)
     assert run("sources") == 130
-    assert capsys.readouterr().err.startswith("hyperinit: interrupted; the same command goes on")
+    assert capsys.readouterr().err.startswith("hyperinit: interrupted; run the same command again to resume")
 
 
 @pytest.mark.parametrize("name", program.TRAINING)
@@ -174,7 +178,14 @@ def test_the_module_runs_as_a_program(artifact):
     assert done.stderr == ""
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(artifact):
+def test_the_module_exits_with_the_code_of_the_command():
+    command = [sys.executable, "-m", "hyperinit", "info", "./none.safetensors"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("hyperinit: source must be a name or an existing .safetensors file")
+
+
+def test_a_closed_pipe_is_no_error(artifact):
     """`hyperinit info X | head -0` must not end in a traceback at exit."""
     command = [sys.executable, "-m", "hyperinit", "info", str(artifact)]
     environment = {**os.environ, "PYTHONUNBUFFERED": ""}

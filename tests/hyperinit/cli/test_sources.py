@@ -1,6 +1,5 @@
-"""The commands that read a source: what they print and write, for people and for machines."""
+"""The commands that read a source: what they print as text and as JSON, and what they write."""
 
-import argparse
 import json
 
 import pytest
@@ -8,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 import hyperinit
-from hyperinit.cli import program, sources
+from hyperinit.cli import program
 from hyperinit.samplers import METHODS
 
 
@@ -18,27 +17,33 @@ def answer(capsys, *argv):
     return json.loads(capsys.readouterr().out)
 
 
-def test_every_command_answers_machines_with_the_same_facts(embedded, artifact, tiny, capsys):
+def test_json_holds_the_facts_of_the_text(embedded, artifact, tiny, capsys):
     assert answer(capsys, "sources") == {"tiny": "an untrained source for tests"}
     assert list(answer(capsys, "methods", "tiny")) == list(METHODS)
     info = answer(capsys, "info", str(artifact))
     assert (info["source"], info["measured"], info["bytes"]) == ("tiny", tiny.card.measured, artifact.stat().st_size)
 
 
-def test_plan_is_what_the_library_says(embedded, capsys):
+def test_plan_prints_the_plan_of_the_library(embedded, capsys):
     assert program.main(["plan", "hyperinit.nets:cnn", "--source", "tiny"]) == 0
     plan = hyperinit.plan(hyperinit.nets.cnn(), "tiny")
     assert capsys.readouterr().out == f"{plan}\n"
     data = answer(capsys, "plan", "hyperinit.nets:cnn", "--source", "tiny", "--fit", "flat", "--fill", "keep")
     assert (data["fit"], data["fill"], data["decoded_share"]) == ("flat", "keep", 1.0)
     assert [row["name"] for row in data["rows"]] == [row.name for row in plan.rows]
+    assert data["rows"][0]["rest"] is None
+    [row, *_] = answer(capsys, "plan", "fitting_cases:wide", "--source", "tiny", "--fill", "zoo")["rows"]
+    assert (row["name"], row["rest"]) == ("0.weight", {"kind": "zoo", "layer": "0"})
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
         (["plan", "torch.nn:Identity"], "hyperinit: the module must"),
-        (["plan", "hyperinit.nets:cn"], "hyperinit: hyperinit.nets must hold cn, got no cn; did you mean cnn"),
+        (
+            ["plan", "hyperinit.nets:cn"],
+            "hyperinit: hyperinit.nets must have the attribute cn, got no cn; did you",
+        ),
         (["plan", "hyperinit.nets:cnn", "--fit", "exac"], "hyperinit: unknown fit 'exac'; did you mean 'exact'?"),
         (["sample", "tiny", "--n", "0", "--out", "nets"], "hyperinit: count must be an integer of at least 1, got 0"),
         (["sample", "tiny", "--method", "kde31", "--out", "nets"], "hyperinit: unknown method 'kde31'"),
@@ -78,7 +83,7 @@ def test_one_file_is_an_ensemble(embedded, tiny, tmp_path, capsys):
     assert torch.equal(found, weights)
 
 
-def test_without_a_seed_each_draw_is_another_and_says_which(embedded, tmp_path, capsys):
+def test_without_a_seed_each_sample_is_new_and_its_seed_is_printed(embedded, tmp_path, capsys):
     one, two = (answer(capsys, "sample", "tiny", "--out", str(tmp_path / name)) for name in "ab")
     assert one["seed"] != two["seed"]
     answer(capsys, "sample", "tiny", "--seed", str(one["seed"]), "--out", str(tmp_path / "c"))
@@ -86,17 +91,10 @@ def test_without_a_seed_each_draw_is_another_and_says_which(embedded, tmp_path, 
     assert torch.equal(*same)
 
 
-def test_a_folder_that_holds_files_is_left_alone(embedded, tmp_path, capsys):
+def test_a_folder_that_holds_files_is_not_written_to(embedded, tmp_path, capsys):
     folder = tmp_path / "full"
     folder.mkdir()
     (folder / "mine.txt").write_text("mine")
     assert program.main(["sample", "tiny", "--out", str(folder)]) == 1
     assert "--out must be a new or empty folder" in capsys.readouterr().err
     assert [path.name for path in folder.iterdir()] == ["mine.txt"]
-
-
-def test_every_command_has_an_answer():
-    parser = argparse.ArgumentParser()
-    found = parser.add_subparsers()
-    sources.add(found)
-    assert all(callable(command.get_default("run")) for command in found.choices.values())

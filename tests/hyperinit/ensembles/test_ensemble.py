@@ -3,15 +3,12 @@ import copy
 import pytest
 import torch
 from safetensors.torch import save_file
+from seeds import gen
 from torch import nn
 from torch.nn import functional
 
 from hyperinit.ensembles.ensemble import Ensemble
 from hyperinit.errors import ArgumentError, ArtifactError, UnknownNameError
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 class Constant(nn.Module):
@@ -30,13 +27,13 @@ def members():
     nets = [nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3)) for _ in range(5)]
     for seed, net in enumerate(nets):
         for parameter in net.parameters():
-            nn.init.normal_(parameter, generator=generator(seed))
+            nn.init.normal_(parameter, generator=gen(seed))
     return nets
 
 
 @pytest.fixture
 def x():
-    return torch.randn(7, 4, generator=generator(9))
+    return torch.randn(7, 4, generator=gen(9))
 
 
 def test_default_is_the_log_of_the_mean_softmax(members, x):
@@ -85,7 +82,7 @@ def test_member_outputs_are_stacked(members, x):
 
 
 def test_logits_may_have_further_axes():
-    x = torch.randn(2, 3, 4, 4, generator=generator())
+    x = torch.randn(2, 3, 4, 4, generator=gen())
     members = [nn.Conv2d(3, 5, 1), nn.Conv2d(3, 5, 1)]
     output = Ensemble(members)(x)
     assert output.shape == (2, 5, 4, 4)

@@ -62,7 +62,7 @@ def refused(path, message, **options):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2, "needs": "0.5"}, "format 2, and this hyperinit reads format 1; it takes hyperinit 0.5 or later"),
+        ({"format": 2, "needs": "0.5"}, "format 2, and this hyperinit reads format 1; install hyperinit 0.5 or later"),
         ({"format": None}, "format must be a positive integer, got None"),
         ({"n": 0}, "n must be from 1 to the number of tensors, 6, got 0"),
         ({"n": 7}, "n must be from 1 to the number of tensors, 6, got 7"),

@@ -1,3 +1,5 @@
+"""A file is replaced as a whole or not at all, and digests of files."""
+
 import pytest
 
 from hyperinit.files.atomic import digest, replacing

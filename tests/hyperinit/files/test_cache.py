@@ -1,4 +1,4 @@
-"""Where downloaded files lie, what is deleted, and folders that cannot be written."""
+"""The cache folder: its place, its names, deleting, and folders that cannot be written."""
 
 import os
 import subprocess
@@ -9,10 +9,7 @@ from hashlib import sha256
 import platformdirs
 import pytest
 
-from hyperinit.errors import DownloadError
 from hyperinit.files import cache
-from hyperinit.hub import download
-from hyperinit.hub.download import Wanted
 
 OLD = "0123456789abcdef-old.safetensors"
 
@@ -24,13 +21,7 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
-@pytest.fixture
-def wanted(server):
-    digest = sha256(server.body).hexdigest()
-    return Wanted(urls=(f"{server.url}/a",), digest=digest, size=len(server.body), name="a.safetensors")
-
-
-def test_the_folder_is_the_systems_unless_it_is_named(home, monkeypatch):
+def test_hyperinit_home_replaces_the_systems_folder(home, monkeypatch):
     assert cache.path() == home
     assert not home.exists()
     monkeypatch.setenv("HYPERINIT_HOME", "~/there")
@@ -40,7 +31,7 @@ def test_the_folder_is_the_systems_unless_it_is_named(home, monkeypatch):
     assert str(cache.path()) == platformdirs.user_cache_dir("hyperinit")
 
 
-def test_names_are_safe_and_say_what_they_hold():
+def test_names_hold_the_digest_and_only_safe_characters():
     assert cache.name("a" * 64, "../../x y.safetensors") == "aaaaaaaaaaaaaaaa-.._.._x_y.safetensors"
     assert len(cache.name("a" * 64, "x" * 999)) == 117
 
@@ -56,36 +47,7 @@ def test_only_files_of_ours_are_listed_and_deleted(home):
     assert sorted(os.listdir(home)) == ["0123-x", "0123456789abcdef-folder", "thesis.tex"]
 
 
-def test_a_file_is_fetched_once(server, wanted, home):
-    path = download.fetched(wanted)
-    assert path == home / cache.name(wanted.digest, "a.safetensors")
-    assert path.read_bytes() == server.body
-    assert download.fetched(wanted) == download.fetched(wanted, offline=True) == path
-    assert len(server.seen) == 1
-
-
-@pytest.mark.parametrize("change", [lambda raw: b"?" + raw[1:], lambda raw: raw[:-1]], ids=["altered", "cut off"])
-def test_a_damaged_file_is_fetched_again(server, wanted, change):
-    path = download.fetched(wanted)
-    path.write_bytes(change(path.read_bytes()))
-    os.utime(path, ns=(0, 1))
-    with pytest.raises(DownloadError, match=rf"{path.name} is not whole and offline=True forbids to fetch it; leave"):
-        download.fetched(wanted, offline=True)
-    assert download.fetched(wanted).read_bytes() == server.body
-    assert len(server.seen) == 2
-
-
-def test_a_file_put_there_by_hand_is_found(server, wanted, home):
-    with pytest.raises(DownloadError, match=rf"or by hand: put {server.url}/a at {home}/\w+-a.safetensors$") as caught:
-        download.fetched(wanted, offline=True)
-    home.mkdir()
-    with open(str(caught.value).rpartition(" ")[2], "wb") as file:
-        file.write(server.body)
-    assert download.fetched(wanted, offline=True).parent == home
-    assert not server.seen
-
-
-def test_what_killed_processes_left_is_swept_after_a_day(home):
+def test_partial_files_of_killed_processes_are_deleted_after_a_day(home):
     home.mkdir()
     names = [OLD + ".00.part", OLD + ".part", OLD + ".part.tag", OLD, "mine.part"]
     for name in [*names, OLD + ".11.part"]:
@@ -96,18 +58,30 @@ def test_what_killed_processes_left_is_swept_after_a_day(home):
     assert sorted(os.listdir(home)) == sorted([OLD, "mine.part", OLD + ".11.part"])
 
 
-def test_a_folder_that_cannot_be_written_gives_way_with_one_warning(server, wanted, home):
+def test_a_folder_that_cannot_be_written_is_replaced_with_one_warning(home):
     home.write_text("a file, so that it cannot be a folder, not even for root")
     with pytest.warns(RuntimeWarning, match=rf"{home} cannot be written .*set HYPERINIT_HOME") as caught:
-        path = download.fetched(wanted)
+        folder = cache.writable()
     assert caught[0].filename == cache.__file__
-    assert path.read_bytes() == server.body
+    (folder / OLD).write_bytes(b"abc")
     with warnings.catch_warnings(action="error"):
-        assert download.fetched(wanted) == path
-        assert cache.writable() == path.parent
-    assert len(server.seen) == 1
-    cache._remove_spare(os.getpid() + 1, path.parent)  # in a fork
-    assert path.is_file()
+        assert cache.writable() == folder
+        assert cache.find(OLD) == folder / OLD
+    cache._remove_spare(os.getpid() + 1, folder)  # in a fork
+    assert (folder / OLD).is_file()
+
+
+def test_a_file_is_compared_with_digest_and_size(home):
+    home.mkdir()
+    (home / OLD).write_bytes(b"abc")
+    digest = sha256(b"abc").hexdigest()
+    assert cache.good(OLD, digest) == cache.good(OLD, digest, 3) == home / OLD
+    assert cache.good(OLD, digest, 4) is None
+    assert cache.good(OLD, "0" * 64) is None
+    assert cache.good("0123456789abcdef-other", digest) is None
+    (home / OLD).write_bytes(b"abd")
+    os.utime(home / OLD, ns=(0, 1))
+    assert cache.good(OLD, digest) is None
 
 
 def test_the_temporary_folder_ends_with_the_process(home):
@@ -127,7 +101,7 @@ def test_without_a_home_folder_nothing_is_made_in_the_working_folder(monkeypatch
     assert os.listdir(tmp_path) == []
 
 
-def test_what_is_incoming_goes_unless_it_gets_its_name(home):
+def test_an_incoming_file_is_deleted_unless_it_is_renamed(home):
     with cache.incoming(OLD) as temporary:
         temporary.write_text("whole")
         os.replace(temporary, home / OLD)

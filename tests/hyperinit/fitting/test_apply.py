@@ -1,11 +1,17 @@
-"""Plans and the writing of decoded weights into all kinds of modules."""
+"""Decoded weights are written into all kinds of modules, as planned, or not at all."""
+
+from collections import OrderedDict
 
 import pytest
 import torch
+from fitting_cases import Residual, put, wide
+from module_states import same, state
+from seeds import gen
 from torch import nn
 
-from hyperinit.errors import ArgumentError, LayoutError, PlanError, UnknownNameError
+from hyperinit.errors import ArgumentError, PlanError
 from hyperinit.fitting import apply_, make_plan
+from hyperinit.fitting.apply import check_module
 from hyperinit.layout import Layout
 from hyperinit.nets import cnn
 
@@ -26,44 +32,6 @@ def weights(source, layout):
     return layout.flatten(source.state_dict())
 
 
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def wide(channels=1, kernel=5, padding=0):
-    return nn.Sequential(
-        nn.Conv2d(channels, 16, kernel, padding=padding), nn.MaxPool2d(2), nn.Tanh(),
-        nn.Conv2d(16, 12, kernel, padding=padding), nn.MaxPool2d(2), nn.Tanh(),
-        nn.Conv2d(12, 8, 2), nn.Tanh(), nn.Flatten(),
-        nn.Linear(72, 40), nn.Tanh(),
-        nn.Linear(40, 10),
-    )  # fmt: skip
-
-
-class Residual(nn.Module):
-    """Other names, norms, a skip convolution, a bare parameter, and layers that the source does not have."""
-
-    def __init__(self):
-        super().__init__()
-        self.stem, self.norm = nn.Conv2d(3, 8, 5), nn.BatchNorm2d(8)
-        self.skip, self.body = nn.Conv2d(8, 6, 1), nn.Conv2d(8, 6, 5, bias=False)
-        self.depthwise, self.last = nn.Conv2d(6, 6, 3, groups=6), nn.Conv2d(6, 4, 2)
-        self.scale = nn.Parameter(torch.full((4,), 7.0))
-        self.head = nn.Linear(4, 10)
-
-
-def state(module):
-    return {name: value.detach().clone() for name, value in module.state_dict().items()}
-
-
-def same(module, before):
-    return all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
-
-
-def put(module, layout, weights, *, fit="auto", fill="default", **options):
-    return apply_(module, make_plan(module, layout, fit=fit, fill=fill), weights, **options)
-
-
 class Renamed(nn.Module):
     def __init__(self):
         super().__init__()
@@ -78,14 +46,6 @@ def test_exact_copies_every_weight_whatever_the_names(layout, weights):
     assert not torch.equal(Layout.of(module.layers).flatten(module.layers.state_dict()), weights)
     assert apply_(module, plan, weights) is module
     assert torch.equal(Layout.of(module.layers).flatten(module.layers.state_dict()), weights)
-
-
-def test_exact_names_what_differs_and_auto_resizes(layout):
-    with pytest.raises(LayoutError, match=r"0\.weight \(8, 3, 5, 5\) for 0\.weight \(8, 1, 5, 5\)"):
-        make_plan(cnn(channels=3), layout, fit="exact")
-    with pytest.raises(LayoutError, match=r"nothing for 11\.bias \(10,\)"):
-        make_plan(cnn()[:-1], layout, fit="exact")
-    assert make_plan(cnn(channels=3), layout).fit == "layerwise"
 
 
 def test_flat_fills_in_order_and_cuts_off(layout, weights):
@@ -159,28 +119,6 @@ def test_residual_network_is_aligned_and_the_rest_is_filled(layout, weights):
     assert torch.equal(module.body.weight, layout.unflatten(weights)["3.weight"])
 
 
-def test_other_kinds_of_layer_are_filled(layout):
-    module = nn.Sequential(nn.Conv1d(1, 8, 5), nn.Conv3d(1, 2, 2), nn.ConvTranspose2d(8, 6, 5), nn.Embedding(3, 2))
-    plan = make_plan(module, layout)
-    assert {row.origin for row in plan.rows} == {"filled"}
-    with pytest.raises(PlanError, match=r"at least 1\.0%"):
-        plan.check(0.01)
-
-
-def test_a_module_without_layers_is_refused(layout):
-    with pytest.raises(PlanError, match=r"conv or linear layer.*got GRU"):
-        make_plan(nn.GRU(2, 2), layout)
-    with pytest.raises(PlanError, match="floating-point parameters"):
-        make_plan(nn.ReLU(), layout)
-
-
-def test_unknown_names_get_a_hint(layout):
-    with pytest.raises(UnknownNameError, match=r"unknown fit 'layerwize'; did you mean 'layerwise'\?"):
-        make_plan(cnn(), layout, fit="layerwize")
-    with pytest.raises(UnknownNameError, match="unknown fill 'xyz'; choose from default, keep, zoo"):
-        make_plan(cnn(), layout, fill="xyz")
-
-
 class Tied(nn.Module):
     def __init__(self):
         super().__init__()
@@ -233,22 +171,6 @@ def test_parameters_that_are_not_floating_point_are_left_alone(layout, weights, 
     assert apply_(module, plan, weights)[3].weight.eq(1).all()
 
 
-@pytest.mark.filterwarnings("ignore:Lazy modules")
-def test_parameters_that_do_not_exist_yet_are_refused(layout):
-    with pytest.raises(PlanError, match=r"0\.weight.*Run one batch"):
-        make_plan(nn.Sequential(nn.LazyConv2d(8, 5), nn.Linear(2, 1)), layout)
-    with pytest.raises(PlanError, match="to_empty"):
-        make_plan(cnn().to("meta"), layout)
-    with torch.inference_mode():
-        frozen = cnn()
-    with pytest.raises(PlanError, match="inference-mode"):
-        make_plan(frozen, layout)
-    expanded = nn.Linear(20, 10)
-    expanded.bias = nn.Parameter(torch.zeros(1).expand(10))
-    with pytest.raises(PlanError, match="expanded ones: bias; clone"):
-        make_plan(expanded, layout)
-
-
 def test_keep_leaves_what_is_not_decoded(layout, weights):
     module = Residual()
     before = state(module)
@@ -263,13 +185,6 @@ def test_keep_leaves_what_is_not_decoded(layout, weights):
     put(wider, layout, weights, fill="keep", strength=0.5)
     assert torch.equal(wider[3].weight[:, 8:], before[:, 8:])
     assert not torch.equal(wider[3].weight[:6, :8], before[:6, :8])
-
-
-def test_zoo_fill_of_an_unmatched_layer_takes_the_nearest_of_its_kind(layout):
-    rest = {row.name: row.rest for row in make_plan(Residual(), layout, fill="zoo").rows}
-    assert rest["skip.weight"] == "normal of 3" or rest["skip.weight"] == "normal of 0"
-    assert rest["depthwise.weight"] == "default draw"
-    assert rest["scale"] == "kept"
 
 
 def test_nothing_is_written_when_a_value_is_not_finite(layout, weights):
@@ -292,3 +207,41 @@ def test_arguments_that_do_not_belong_together_are_refused(layout, weights):
     with pytest.raises(PlanError, match=r"0\.weight \(8, 3, 5, 5\).*new plan"):
         apply_(cnn(channels=3), plan, weights)
     assert same(module, before)
+
+
+def renamed():
+    return nn.Sequential(OrderedDict((f"layer{name}", part) for name, part in cnn().named_children()))
+
+
+def swapped():
+    module = cnn()
+    bias, weight = module[11].bias, module[11].weight
+    del module[11].weight, module[11].bias
+    module[11].bias, module[11].weight = bias, weight
+    return module
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: cnn(channels=3), r"got 0\.weight \(8, 3, 5, 5\) for \(8, 1, 5, 5\); make a new plan"),
+        (lambda: cnn()[:-1], r"got no 11\.weight \(10, 20\); no 11\.bias \(10,\); make"),
+        (
+            lambda: cnn().append(nn.Linear(10, 2, bias=False)),
+            r"got 12\.weight \(2, 10\), which is not in the plan; make",
+        ),
+        (renamed, r"got layer0\.weight .* is not in the plan; .*; and 15 more; make a new plan for this module$"),
+        (swapped, r"got them in another order; make"),
+    ],
+)
+def test_a_module_that_the_plan_was_not_made_for_is_told_what_differs(layout, make, message):
+    with pytest.raises(PlanError, match=f"^module must have the parameters that the plan was made for, {message}"):
+        check_module(make(), make_plan(cnn(), layout))
+    check_module(cnn(), make_plan(cnn(), layout))
+
+
+def test_a_module_that_became_unwritable_since_it_was_planned_is_refused(layout, weights):
+    plan = make_plan(cnn(), layout)
+    for call in (lambda: check_module(cnn().to("meta"), plan), lambda: apply_(cnn().to("meta"), plan, weights)):
+        with pytest.raises(PlanError, match="parameters must be materialised"):
+            call()

@@ -1,19 +1,20 @@
-"""Alignment of layers, and which of their inputs belong together."""
+"""Layers are paired in order, and their inputs are mapped to each other."""
 
 import itertools
 
 import pytest
 import torch
+from fitting_cases import place
 from torch import nn
 
 from hyperinit.fitting.match import (
     Layer,
-    _similarity,
     align,
     inputs_of,
     match_runs,
     match_tensors,
     module_layers,
+    similarity,
     source_layers,
 )
 from hyperinit.layout import Layout
@@ -34,7 +35,7 @@ def best_by_trying_all(source, target):
     for size in range(1, min(len(source), len(target)) + 1):
         for left in itertools.combinations(range(len(source)), size):
             for right in itertools.combinations(range(len(target)), size):
-                totals.append(sum(_similarity(source, target, a, b) for a, b in zip(left, right, strict=True)))
+                totals.append(sum(similarity(source, target, a, b) for a, b in zip(left, right, strict=True)))
     return max(totals)
 
 
@@ -51,7 +52,7 @@ def test_alignment_is_monotone_and_the_best_of_all(seed):
     assert pairs == sorted(pairs)
     assert len({a for a, _ in pairs}) == len({b for _, b in pairs}) == len(pairs)
     assert all(source[a].kind == target[b].kind for a, b in pairs)
-    total = sum(_similarity(source, target, a, b) for a, b in pairs)
+    total = sum(similarity(source, target, a, b) for a, b in pairs)
     assert total == pytest.approx(best_by_trying_all(source, target))
 
 
@@ -84,11 +85,6 @@ def test_layers_that_share_a_weight_are_listed_once():
     second.weight = first.weight
     [layer] = module_layers(nn.Sequential(first, second))
     assert layer.names == {"weight": "0.weight", "bias": "0.bias"}
-
-
-def place(inputs, source, target):
-    """Write the map as a matrix (target, source)."""
-    return torch.zeros(target, source).index_put_((inputs.target, inputs.source), inputs.gain, accumulate=True)
 
 
 def test_flattened_channels_stay_in_blocks():

@@ -1,21 +1,16 @@
-"""Where the inputs of a resized layer go, and how a block of the vector is laid into another shape."""
+"""Inputs of a resized layer are mapped, and a block of the weight vector is laid into another shape."""
 
 import pytest
 import torch
+from fitting_cases import place
 
 from hyperinit.fitting.resize import Block, Inputs
-
-
-def place(inputs, source, target):
-    """Write the map as a matrix (target, source)."""
-    return torch.zeros(target, source).index_put_((inputs.target, inputs.source), inputs.gain, accumulate=True)
-
 
 # Inputs
 
 
 @pytest.mark.parametrize(("old", "new"), [(1, 3), (3, 1), (3, 4), (4, 3), (2, 6), (5, 5)])
-def test_inputs_that_mean_the_same_keep_the_response_to_a_constant(old, new):
+def test_spread_inputs_keep_the_response_to_a_constant(old, new):
     matrix = place(Inputs.alike(old, new), old, new)
     assert torch.allclose(matrix.sum(0), torch.ones(old))  # every source weight is given out exactly once
     assert (matrix.sum(1) > 0).all()
@@ -35,7 +30,7 @@ def test_cut_inputs_are_scaled_up_so_that_outputs_keep_their_variance(old, new, 
     assert resized.square().sum(0).mean().item() == pytest.approx(old, rel=0.1)
 
 
-def test_inputs_that_mean_the_same_are_spread_evenly_and_in_order():
+def test_inputs_are_spread_evenly_and_in_order():
     assert torch.equal(place(Inputs.alike(2, 4), 2, 4), torch.tensor([[0.5, 0], [0.5, 0], [0, 0.5], [0, 0.5]]))
     assert torch.equal(place(Inputs.alike(4, 2), 4, 2), torch.tensor([[1.0, 1, 0, 0], [0, 0, 1, 1]]))
     assert torch.equal(place(Inputs.alike(3, 3), 3, 3), torch.eye(3))

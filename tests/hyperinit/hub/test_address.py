@@ -1,4 +1,4 @@
-"""Addresses of sources: what they mean, and those that nothing can be fetched or trusted from."""
+"""Addresses of sources: how they are parsed, and which are refused."""
 
 import pytest
 
@@ -44,7 +44,10 @@ def test_hugging_face_addresses(source, parts):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("https://a.org/x", r"say what the file holds: add #sha256=HEX to 'https://a.org/x', with .*`sha256sum FILE`"),
+        (
+            "https://a.org/x",
+            r"state the SHA-256 of the file: add #sha256=HEX to 'https://a.org/x', with .*`sha256sum",
+        ),
         ("http://a.org/x", r"add #sha256=HEX"),
         (f"https://a.org/x#sha256={HEX}0", r"must end in #sha256= and 64 hexadecimal digits, got 'sha256="),
         (f"https://a.org/x#md5={HEX}", r"must end in #sha256= and 64 hexadecimal digits, got 'md5="),
@@ -60,7 +63,7 @@ def test_hugging_face_addresses(source, parts):
         ("hf://org/repo/a\nb.safetensors", r"must be hf://"),
     ],
 )
-def test_what_cannot_be_trusted_or_read_is_refused(source, message):
+def test_malformed_addresses_and_those_without_a_digest_are_refused(source, message):
     with pytest.raises(ArgumentError, match=message):
         parse(source)
 

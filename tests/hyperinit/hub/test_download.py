@@ -1,4 +1,4 @@
-"""Fetching from a real server on this machine: whole, cut off, altered, missing, moved, slow, lied about, forbidden."""
+"""Downloads from a real server on this machine: complete, interrupted, altered, missing, redirected, slow."""
 
 import hashlib
 import os
@@ -49,7 +49,7 @@ def test_headers_are_sent(server, want, target):
     assert server.headers[0]["X-Mine"] == "yes"
 
 
-def test_a_cut_connection_goes_on_where_it_was(server, want, target):
+def test_an_interrupted_download_is_resumed(server, want, target):
     server.plan = ["cut"] * 5  # more than there are pauses: what arrives counts
     fetch(want(), target)
     assert target.read_bytes() == server.body
@@ -59,7 +59,7 @@ def test_a_cut_connection_goes_on_where_it_was(server, want, target):
     assert names(target) == ["a.bin"]
 
 
-def test_the_next_call_goes_on_where_a_broken_one_was(server, want, target):
+def test_the_next_call_resumes_an_interrupted_download(server, want, target):
     server.plan = ["cut", *["404"] * 2]
     with pytest.raises(DownloadError, match=r"HTTP status 404"):
         fetch(want(), target)
@@ -72,7 +72,7 @@ def test_the_next_call_goes_on_where_a_broken_one_was(server, want, target):
 
 
 @pytest.mark.parametrize("etag", ['"two"', '"one"'], ids=["noticed by the tag", "noticed by the digest"])
-def test_a_file_that_changed_meanwhile_starts_anew(server, want, target, etag):
+def test_a_file_that_changed_in_between_is_downloaded_from_the_start(server, want, target, etag):
     server.plan = ["cut", *["404"] * 2]
     with pytest.raises(DownloadError):
         fetch(want(), target)
@@ -85,7 +85,7 @@ def test_a_file_that_changed_meanwhile_starts_anew(server, want, target, etag):
     assert names(target) == ["a.bin"]
 
 
-def test_without_a_digest_nothing_is_left_to_go_on_with(server, want, target):
+def test_without_a_digest_nothing_is_resumed(server, want, target):
     server.plan = ["cut", *["404"] * 2]
     with pytest.raises(DownloadError):
         fetch(want(digest=""), target)
@@ -112,7 +112,7 @@ def test_without_a_validator_no_range_is_asked_for(server, want, target):
     assert server.seen == [("/first", None, None)] * 2
 
 
-def test_a_server_that_always_cuts_the_whole_file_does_not_keep_us_for_ever(server, want, target):
+def test_a_server_that_always_interrupts_is_given_up(server, want, target):
     server.plan = ["untagged"] * 100
     with pytest.raises(DownloadError, match=r"/first: ProtocolError: .*IncompleteRead.*/mirror: "):
         fetch(want(), target)
@@ -130,10 +130,10 @@ def test_wrong_bytes_leave_nothing_behind_and_the_mirror_is_asked(server, want, 
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        ("wrong", r"/first has SHA-256 [0-9a-f]{64}, expected [0-9a-f]{64}, and nothing of it was kept; .*/mirror has"),
+        ("wrong", r"/first has SHA-256 [0-9a-f]{64}, expected [0-9a-f]{64}; the download was deleted; .*/mirror has"),
         ("short", r"/first has 150,000 bytes, expected 300,000; "),
         ("longer", r"/first has 300,001 bytes, expected 300,000; "),
-        ("endless", r"/first sends more than 300,000 bytes, and nothing of it was kept; "),
+        ("endless", r"/first sends more than 300,000 bytes; the download was deleted; "),
         ("204", r"/first: HTTP status 204; "),
         ("403", r"/first: HTTP status 403; "),
         ("404", r"/first: HTTP status 404; "),
@@ -148,7 +148,7 @@ def test_wrong_bytes_leave_nothing_behind_and_the_mirror_is_asked(server, want, 
 def test_what_stays_wrong_is_an_error_and_leaves_nothing_behind(server, want, target, monkeypatch, answer, message):
     monkeypatch.setattr(requests.sessions, "DEFAULT_REDIRECT_LIMIT", 3)
     server.plan = [answer] * 200
-    with pytest.raises(DownloadError, match=rf"^a.bin could not be fetched: http.*{message}.*Try again later"):
+    with pytest.raises(DownloadError, match=rf"^a.bin could not be downloaded: http.*{message}.*Try again later"):
         fetch(want(size=len(server.body)), target)
     assert names(target) == []
 
@@ -156,15 +156,15 @@ def test_what_stays_wrong_is_an_error_and_leaves_nothing_behind(server, want, ta
 def test_the_error_names_address_target_switch_and_the_way_by_hand(server, want, target):
     server.plan = ["500"] * 3 + ["403"]
     message = (
-        rf"^a.bin could not be fetched: {server.url}/first: HTTP status 500; {server.url}/mirror: HTTP status 403. "
+        rf"^a.bin could not be downloaded: {server.url}/first: HTTP status 500; {server.url}/mirror: HTTP status 403. "
         rf"Try again later, or by hand: put {server.url}/first or {server.url}/mirror at {target}. "
-        r"HYPERINIT_OFFLINE=1 keeps from trying$"
+        r"HYPERINIT_OFFLINE=1 turns downloads off$"
     )
     with pytest.raises(DownloadError, match=message):
         fetch(want(), target)
 
 
-def test_a_file_without_an_announced_length_that_ends_early_goes_on(server, want, target):
+def test_a_file_without_an_announced_length_that_ends_early_is_resumed(server, want, target):
     server.plan = ["ends"]
     fetch(want(size=len(server.body)), target)
     assert target.read_bytes() == server.body
@@ -180,7 +180,7 @@ def test_a_bound_holds_where_the_size_is_unknown(server, want, target, answer):
     fetch(want(most=300_000), target)
 
 
-def test_a_stall_times_out_and_goes_on(server, want, target, monkeypatch):
+def test_a_stalled_download_times_out_and_is_resumed(server, want, target, monkeypatch):
     monkeypatch.setattr(http, "TIMEOUT", 0.2)
     server.plan, server.stall = ["cut"], 20
     start = time.monotonic()
@@ -202,7 +202,7 @@ def test_redirects_are_followed(server, want, target):
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/a", "nothing", "http://", "http://[", "ftp://a/b", "http://a b/"])
 def test_addresses_without_a_server_are_errors(target, monkeypatch, url):
     monkeypatch.setattr(http, "WAITS", ())
-    with pytest.raises(DownloadError, match=r"a.bin could not be fetched: .*(Error|Invalid|Missing)"):
+    with pytest.raises(DownloadError, match=r"a.bin could not be downloaded: .*(Error|Invalid|Missing)"):
         fetch(Wanted(urls=(url,)), target)
 
 
@@ -228,8 +228,8 @@ def test_a_folder_that_cannot_be_written_is_an_error(server, want, tmp_path):
 @pytest.mark.parametrize(("word", "argument"), [("1", None), ("1", False), ("", True)])
 def test_offline_no_socket_is_opened(server, want, target, monkeypatch, word, argument):
     monkeypatch.setenv("HYPERINIT_OFFLINE", word)
-    said = "HYPERINIT_OFFLINE forbids to fetch it; unset it" if word else "offline=True forbids to fetch it; leave that"
-    with pytest.raises(DownloadError, match=rf"a.bin is missing and {said}.*or by hand: put {server.url}/first or .*"):
+    said = "unset HYPERINIT_OFFLINE to download it" if word else "remove offline=True to download it"
+    with pytest.raises(DownloadError, match=rf"a.bin is missing; {said}, or by hand: put {server.url}/first or .*"):
         fetch(want(), target, offline=argument)
     assert not server.seen
     assert not os.path.exists(target.parent)

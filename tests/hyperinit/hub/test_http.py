@@ -1,4 +1,4 @@
-"""One request and its repetitions: what passes, how long to wait, where redirects may lead, what is never shown."""
+"""Requests: which failures are retried and when, which redirects are followed, and that passwords are hidden."""
 
 from email.utils import formatdate
 from time import time
@@ -21,7 +21,7 @@ def get(server):
 
 
 @pytest.mark.parametrize("status", ["500", "503", "429", "408"])
-def test_a_passing_failure_is_tried_again(server, get, status):
+def test_a_temporary_failure_is_retried(server, get, status):
     server.plan = [status, status]
     assert get() is None
     assert len(server.seen) == 3
@@ -72,14 +72,14 @@ def test_plain_http_behind_https_needs_a_digest(monkeypatch, start, to, safe, re
     monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
     monkeypatch.setattr(requests.sessions, "extract_cookies_to_jar", lambda *_: None)
     if refused:
-        with pytest.raises(requests.exceptions.InvalidURL, match=r"it redirects to http://a.org/x, which nothing"):
+        with pytest.raises(requests.exceptions.InvalidURL, match=r"it redirects to http://a.org/x, which is not https"):
             http.ask("GET", start, {}, safe=safe)
     else:
         assert http.ask("GET", start, {}, safe=safe).status_code == 200
     assert len(sent) == 2 - refused
 
 
-def test_what_does_not_pass_is_not_tried_again(server, get):
+def test_a_lasting_failure_is_not_retried(server, get):
     server.plan = ["404"]
     assert get() == http.Problem(f"{server.url}: HTTP status 404")
     server.plan = ["500"] * 3
@@ -97,7 +97,7 @@ def test_what_does_not_pass_is_not_tried_again(server, get):
         (requests.exceptions.InvalidSchema("ftp"), False),
     ],
 )
-def test_errors_that_stay_are_not_tried_again(monkeypatch, error, passing):
+def test_lasting_errors_are_not_retried(monkeypatch, error, passing):
     monkeypatch.setattr(http, "WAITS", (0.0, 0.0))
     calls = []
 
@@ -110,7 +110,7 @@ def test_errors_that_stay_are_not_tried_again(monkeypatch, error, passing):
     assert len(calls) == (3 if passing else 1)
 
 
-def test_the_count_begins_anew_only_behind_the_furthest_byte(monkeypatch):
+def test_only_bytes_beyond_the_furthest_reset_the_retries(monkeypatch):
     monkeypatch.setattr(http, "WAITS", (0.0, 0.0))
     sizes = [0, 100, 200, 50, 60, 70, 80]  # after so many attempts; from 50 on the server begins again and again
     calls = []

@@ -1,4 +1,4 @@
-"""Registries on a web server and in a folder: what they list, where files come from, what is refused."""
+"""Registries on a web server and in a folder: their entries, where files come from, and what is refused."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import pytest
 
 import hyperinit
 from hyperinit.errors import ArgumentError, ArtifactError, DownloadError, UnknownNameError
+from hyperinit.files.found import Found
 from hyperinit.hub import index, sources
 
 RAW = b"the file of nets" * 100
@@ -60,10 +61,10 @@ def test_without_the_variable_there_is_none(monkeypatch):
 
 def test_a_served_source_is_found_by_name_and_kept(server, served, home):
     assert hyperinit.sources() == {"nets": "some nets"}
-    path = sources.find("nets")
+    path = sources.find("nets").path
     assert path == home / f"{HEX[:16]}-nets.safetensors"
     assert path.read_bytes() == RAW
-    assert sources.find("nets") == path
+    assert sources.find("nets").path == path
     assert places(server) == ["/zoo/index.json", "/zoo/nets.safetensors"]
     assert sorted(file.name[16:] for file in home.iterdir()) == ["-index.json", "-nets.safetensors"]
 
@@ -71,7 +72,7 @@ def test_a_served_source_is_found_by_name_and_kept(server, served, home):
 def test_mirrors_are_relative_to_the_index_or_whole_addresses(server, served):
     served(mirrors=["gone", f"{server.url}/else/where"])
     server.plan = ["", "404"]
-    assert sources.find("nets").read_bytes() == RAW
+    assert sources.find("nets").path.read_bytes() == RAW
     assert places(server) == ["/zoo/index.json", "/zoo/gone", "/else/where"]
 
 
@@ -79,33 +80,36 @@ def test_mirrors_are_relative_to_the_index_or_whole_addresses(server, served):
 def test_a_file_that_is_not_the_one_listed_is_refused(server, served, home, change):
     served(**change)
     with pytest.raises(
-        DownloadError, match=rf"^nets.safetensors could not be fetched: {server.url}/zoo/nets.*expected"
+        DownloadError, match=rf"^nets.safetensors could not be downloaded: {server.url}/zoo/nets.*expected"
     ):
         sources.find("nets")
     assert [file.name[16:] for file in home.iterdir()] == ["-index.json"]
 
 
 def test_offline_index_and_file_come_from_the_cache(server, served, monkeypatch):
-    path = sources.find("nets")
+    path = sources.find("nets").path
     server.seen.clear()
     monkeypatch.setattr(index, "_recent", {})
-    assert sources.find("nets", offline=True) == path
+    assert sources.find("nets", offline=True).path == path
     monkeypatch.setenv("HYPERINIT_OFFLINE", "1")
-    assert sources.find("nets") == path
+    assert sources.find("nets").path == path
     assert hyperinit.sources() == {"nets": "some nets"}
     assert not server.seen
 
 
-def test_offline_without_a_cache_says_the_way_out(server, served):
-    with pytest.raises(DownloadError, match=r"index.json is missing and offline=True.*by hand: save http.*/zoo/index"):
+def test_offline_without_a_cache_the_error_says_what_to_do(server, served):
+    with pytest.raises(
+        DownloadError,
+        match=r"index.json is missing; remove offline=True .*by hand: save http.*/zoo/index",
+    ):
         sources.find("nets", offline=True)
     hyperinit.sources()
-    with pytest.raises(DownloadError, match=r"nets.safetensors is missing and offline=True .*put http.*/zoo/nets.safe"):
+    with pytest.raises(DownloadError, match=r"nets.safetensors is missing; remove offline.*put http.*/zoo/nets.safe"):
         sources.find("nets", offline=True)
     assert places(server) == ["/zoo/index.json"]
 
 
-def test_the_index_is_asked_for_anew_after_a_while(server, served, monkeypatch):
+def test_the_index_is_downloaded_again_after_a_while(server, served, monkeypatch):
     assert hyperinit.sources() == {"nets": "some nets"}
     served(title="better nets")
     assert hyperinit.sources() == {"nets": "some nets"}
@@ -124,19 +128,19 @@ def test_a_damaged_index_does_not_replace_the_cached_one(server, served, monkeyp
     assert len(os.listdir(home)) == 1
 
 
-def test_an_index_has_a_bound(server, served, monkeypatch):
+def test_the_size_of_an_index_is_limited(server, served, monkeypatch):
     monkeypatch.setattr(index, "LARGEST_INDEX", 100)
     with pytest.raises(
-        DownloadError, match=r"index.json could not be fetched: .*more than 100.*set HYPERINIT_REGISTRY"
+        DownloadError, match=r"index.json could not be downloaded: .*more than 100.*set HYPERINIT_REGISTRY"
     ):
         hyperinit.sources()
 
 
-def test_a_pinned_index_is_checked_and_not_asked_for_again(server, served, monkeypatch):
+def test_a_pinned_index_is_checked_and_downloaded_once(server, served, monkeypatch):
     pin = sha256(server.files["/zoo/index.json"]).hexdigest()
     monkeypatch.setenv("HYPERINIT_REGISTRY", f"{server.url}/zoo/index.json#sha256={pin}")
     for _ in range(2):
-        assert sources.find("nets").read_bytes() == RAW
+        assert sources.find("nets").path.read_bytes() == RAW
         assert hyperinit.sources() == {"nets": "some nets"}
     assert places(server) == ["/zoo/index.json", "/zoo/nets.safetensors"]
     monkeypatch.setenv("HYPERINIT_REGISTRY", f"{server.url}/zoo/index.json#sha256={'0' * 64}")
@@ -145,7 +149,7 @@ def test_a_pinned_index_is_checked_and_not_asked_for_again(server, served, monke
 
 
 @pytest.mark.parametrize("place", ["http://example.org/index.json", "ftp://localhost/", "http://me:pw@a.org/"])
-def test_what_others_could_alter_is_refused(monkeypatch, place):
+def test_an_unsafe_address_of_the_index_is_refused(monkeypatch, place):
     monkeypatch.setenv("HYPERINIT_REGISTRY", place)
     with pytest.raises(ArgumentError, match=r"HYPERINIT_REGISTRY must be a folder, https://\.\.\., .*got '") as caught:
         hyperinit.sources()
@@ -153,19 +157,27 @@ def test_what_others_could_alter_is_refused(monkeypatch, place):
 
 
 @pytest.mark.parametrize("ending", ["", "/index.json"])
-def test_files_of_a_folder_are_used_where_they_lie(folder, monkeypatch, home, ending):
+def test_files_of_a_folder_are_used_in_place(folder, monkeypatch, home, ending):
     monkeypatch.setenv("HYPERINIT_REGISTRY", str(folder) + ending)
     assert hyperinit.sources() == {"nets": "some nets"}
-    assert sources.find("nets", offline=True) == folder / "nets.safetensors"
+    assert sources.find("nets", offline=True) == Found(folder / "nets.safetensors", HEX, "nets")
     assert not home.exists()
 
 
-@pytest.mark.parametrize("raw", [None, RAW[1:], b"?" + RAW[1:]], ids=["gone", "cut off", "altered"])
-def test_a_folder_must_hold_what_it_lists(folder, raw):
+@pytest.mark.parametrize(
+    ("raw", "problem"),
+    [
+        (None, "is missing"),
+        (RAW[1:], "has 1,599 bytes, expected 1,600"),
+        (b"?" + RAW[1:], f"has SHA-256 [0-9a-f]{{64}}, expected {HEX}"),
+    ],
+    ids=["missing", "cut off", "altered"],
+)
+def test_a_folder_must_hold_the_files_that_it_lists(folder, raw, problem):
     (folder / "nets.safetensors").unlink()
     if raw:
         (folder / "nets.safetensors").write_bytes(raw)
-    with pytest.raises(ArtifactError, match=rf"zoo/nets.safetensors must be the file of 1,600 bytes .* {HEX} that "):
+    with pytest.raises(ArtifactError, match=rf"'nets' of .*index.json: .*zoo/nets.safetensors {problem}; check"):
         sources.find("nets")
 
 
@@ -173,19 +185,19 @@ def test_a_folder_may_list_files_on_the_network(server, folder):
     server.files["/x"] = RAW
     entry = {**ENTRY, "mirrors": ["gone.safetensors", f"{server.url}/x"]}
     (folder / "index.json").write_text(json.dumps({"nets": entry}))
-    assert sources.find("nets").read_bytes() == RAW
+    assert sources.find("nets").path.read_bytes() == RAW
 
 
 def test_a_place_that_is_no_registry_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("HYPERINIT_REGISTRY", str(tmp_path / "none"))
-    with pytest.raises(ArtifactError, match=r"HYPERINIT_REGISTRY must name an index or its folder, got: .*none"):
+    with pytest.raises(ArtifactError, match=r"the index .*none cannot be read, got: .*; check HYPERINIT_REGISTRY"):
         hyperinit.sources()
 
 
 def test_embedded_sources_win_and_do_not_ask_the_registry(server, served, embedded):
     served_index = json.loads(server.files["/zoo/index.json"])
     server.files["/zoo/index.json"] = json.dumps({**served_index, "tiny": ENTRY}).encode()
-    assert sources.find("tiny") == embedded / "tiny.safetensors"
+    assert sources.find("tiny").path == embedded / "tiny.safetensors"
     assert not server.seen
     assert hyperinit.sources() == {"tiny": "an untrained source for tests", "nets": "some nets"}
 
@@ -203,13 +215,13 @@ def test_unknown_names_help_with_those_of_the_registry(served, embedded):
         ({"sha256": "0"}, r"'nets': sha256 must be 64 hexadecimal digits, got '0'"),
         ({"size": 0}, r"'nets': size must be 1 to"),
         ({"size": True}, r"'nets': size must be 1 to"),
-        ({"title": "two\nlines"}, r"'nets': a field is of another type, or no single line"),
-        ({"title": None}, r"'nets': a field is of another type"),
-        ({"mirrors": "a"}, r"'nets': a field is of another type"),
-        ({"card": []}, r"'nets': a field is of another type"),
+        ({"title": "two\nlines"}, r"'nets': a field has the wrong type, or is not a single line"),
+        ({"title": None}, r"'nets': a field has the wrong type"),
+        ({"mirrors": "a"}, r"'nets': a field has the wrong type"),
+        ({"card": []}, r"'nets': a field has the wrong type"),
     ],
 )
-def test_entries_that_cannot_be_used_are_named(change, message):
+def test_damaged_entries_are_named(change, message):
     with pytest.raises(ArtifactError, match=message):
         index.parsed(json.dumps({"nets": {**ENTRY, **change}}).encode(), "here")
 
@@ -220,7 +232,7 @@ def test_what_is_no_index_is_refused(raw):
         index.parsed(raw, "here")
 
 
-def test_further_fields_are_left_for_later_versions():
+def test_unknown_fields_are_ignored():
     assert index.parsed(json.dumps({"nets": {**ENTRY, "new": 1}}).encode(), "here")["nets"].title == "some nets"
 
 

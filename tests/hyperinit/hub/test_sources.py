@@ -1,54 +1,41 @@
-import hashlib
-import json
+"""Sources on this machine: embedded ones and paths, and their digests."""
+
+import os
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from hyperinit.errors import ArgumentError, ArtifactError, UnknownNameError
-from hyperinit.hub import publish, sources
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """An embedded folder with two registered sources, and the working folder beside it."""
-    folder = tmp_path / "pretrained"
-    folder.mkdir()
-    monkeypatch.setattr(sources, "FOLDER", folder)
-    monkeypatch.chdir(tmp_path)
-    for name in ("mnist", "svhn-v2"):
-        (folder / f"{name}.safetensors").write_bytes(name.encode() * 100)
-        publish.register_embedded(folder / f"{name}.safetensors", name, f"{name}, 100 models")
-    return folder
+import hyperinit
+from hyperinit.errors import ArtifactError, UnknownNameError
+from hyperinit.files.found import Found
+from hyperinit.hub import sources
 
 
 def test_embedded_sources_are_found_by_name(folder):
     assert sources.available() == {"mnist": "mnist, 100 models", "svhn-v2": "svhn-v2, 100 models"}
-    assert sources.find("mnist") == folder / "mnist.safetensors"
-
-
-def test_registry_holds_what_identifies_the_file(folder):
-    entry = json.loads((folder / "registry.json").read_text())["mnist"]
-    sha256 = hashlib.sha256(b"mnist" * 100).hexdigest()
-    assert entry == {"file": "mnist.safetensors", "sha256": sha256, "size": 500, "title": "mnist, 100 models"}
-    assert sources.digest(folder / "mnist.safetensors") == entry["sha256"]
+    found = sources.find("mnist")
+    assert found == Found(folder / "mnist.safetensors", sha256(b"mnist" * 100).hexdigest(), "mnist")
+    assert found.name == "mnist"
 
 
 @pytest.mark.parametrize("kind", [str, Path])
 def test_paths_are_found(folder, kind):
     Path("mine.safetensors").write_bytes(b"x")
-    assert sources.find(kind("mine.safetensors")) == Path("mine.safetensors")
-    assert sources.find(kind("./mine.safetensors")) == Path("mine.safetensors")
+    for name in ("mine.safetensors", "./mine.safetensors"):
+        found = sources.find(kind(name))
+        assert (found.path, found.digest, found.name) == (Path("mine.safetensors"), None, "mine")
 
 
 def test_home_is_expanded(folder, monkeypatch):
     monkeypatch.setenv("HOME", str(folder))
-    assert sources.find("~/mnist.safetensors") == folder / "mnist.safetensors"
+    assert sources.find("~/mnist.safetensors").path == folder / "mnist.safetensors"
 
 
 def test_a_name_wins_over_a_folder_of_that_name(folder):
     Path("mnist").mkdir()
-    assert sources.find("mnist") == folder / "mnist.safetensors"
+    assert sources.find("mnist").path == folder / "mnist.safetensors"
 
 
 @pytest.mark.parametrize(
@@ -83,32 +70,84 @@ def test_without_a_registry_there_are_no_sources(folder):
 def test_another_size_is_refused_at_once(folder):
     with (folder / "mnist.safetensors").open("ab") as file:
         file.write(b"!")
-    with pytest.raises(ArtifactError, match=r"'mnist' \(.*\) has 501 bytes, expected 500; reinstall hyperinit"):
+    with pytest.raises(
+        ArtifactError, match=r"'mnist' of .*mnist.safetensors has 501 bytes, expected 500; reinstall hyp"
+    ):
         sources.find("mnist")
     assert sources.find("svhn-v2")  # the others still work
 
 
 def test_a_lost_file_is_named(folder):
     (folder / "mnist.safetensors").unlink()
-    with pytest.raises(ArtifactError, match=r"'mnist' lacks its file .*mnist.safetensors; reinstall hyperinit"):
+    with pytest.raises(ArtifactError, match=r"'mnist' of .*: .*mnist.safetensors is missing; reinstall hyperinit$"):
         sources.find("mnist")
 
 
-def test_one_altered_byte_is_found_when_verified(folder):
-    path = sources.find("mnist")
-    sources.verify(path)
+ALTERED = r"'mnist' of .*: .*mnist.safetensors has SHA-256 [0-9a-f]{64}, expected [0-9a-f]{64}; reinstall hyperinit$"
+
+
+def alter(path):
+    """Change a byte and the time of change, but not the size."""
     path.write_bytes(b"?" + path.read_bytes()[1:])
-    assert sources.find("mnist") == path  # same size
-    with pytest.raises(
-        ArtifactError, match=r"'mnist' \(.*\) has SHA-256 [0-9a-f]{64}, expected [0-9a-f]{64}; reinstall"
-    ):
-        sources.verify(path)
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1_000_000))
 
 
-def test_of_the_users_own_files_nothing_is_known(folder):
+@pytest.mark.parametrize("place", ["name", "path", "link"])
+def test_one_altered_byte_of_an_embedded_file_is_found(folder, tmp_path, place):
+    path = folder / "mnist.safetensors"
+    (tmp_path / "link.safetensors").symlink_to(path)
+    source = {"name": "mnist", "path": path, "link": "link.safetensors"}[place]
+    assert sources.find(source).digest == sha256(path.read_bytes()).hexdigest()
+    alter(path)
+    with pytest.raises(ArtifactError, match=ALTERED):
+        sources.find(source)
+
+
+def test_a_link_to_an_embedded_file_keeps_its_path(folder, tmp_path):
+    (tmp_path / "link.safetensors").symlink_to(folder / "mnist.safetensors")
+    assert sources.find("link.safetensors").path == Path("link.safetensors")
+
+
+def test_an_embedded_file_that_is_a_link_is_compared_with_its_digest(folder, tmp_path):
+    """Some installers link each file of a package to their cache."""
+    path, cached = folder / "mnist.safetensors", tmp_path / "archive-v0"
+    path.rename(cached)
+    path.symlink_to(cached)
+    assert sources.find("mnist").path == path
+    alter(cached)
+    with pytest.raises(ArtifactError, match=ALTERED):
+        sources.find("mnist")
+
+
+@pytest.mark.parametrize("linked", ["file", "folder"])
+def test_a_forged_artifact_behind_a_link_is_not_loaded(embedded, forge, tmp_path, monkeypatch, linked):
+    """A forged file has a valid digest inside, so only the index of the embedded sources can tell."""
+    forged = forge(lambda _, tensors: tensors["std"].mul_(2))
+    path = embedded / "tiny.safetensors"
+    assert path.stat().st_size == forged.stat().st_size
+    path.unlink()
+    if linked == "file":
+        path.symlink_to(forged)
+    else:
+        forged.rename(path)
+        (tmp_path / "link").symlink_to(embedded)
+        monkeypatch.setattr(sources, "FOLDER", tmp_path / "link")
+    with pytest.raises(ArtifactError, match=r"'tiny' of .* has SHA-256 .*; reinstall hyperinit$"):
+        hyperinit.load("tiny")
+
+
+def test_a_representation_remembers_its_file(embedded, artifact):
+    path = embedded / "tiny.safetensors"
+    hr = hyperinit.load("tiny")
+    assert hr.found == Found(path, sha256(path.read_bytes()).hexdigest(), "tiny")
+    assert hyperinit.load(path) is hr
+    assert hyperinit.load(artifact).found == Found(artifact, None, "tiny")
+
+
+def test_a_users_file_has_no_known_digest(folder):
     path = Path("mnist.safetensors")
     path.write_bytes(b"not the embedded one")
-    sources.verify(path)
+    assert sources.find(path) == Found(path, None, "mnist")
 
 
 @pytest.mark.parametrize(
@@ -116,59 +155,8 @@ def test_of_the_users_own_files_nothing_is_known(folder):
 )
 def test_damaged_registry(folder, content):
     (folder / "registry.json").write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(ArtifactError, match=r"registry.json is damaged \(.*\); reinstall hyperinit"):
+    with pytest.raises(ArtifactError, match=r"registry.json must be an index of sources .*; reinstall hyperinit$"):
         sources.find("mnist")
-
-
-def test_registering_again_replaces_the_entry_and_leaves_nothing_beside_it(folder):
-    path = folder / "mnist.safetensors"
-    path.write_bytes(b"better")
-    publish.register_embedded(path, "mnist", "better models")
-    assert sources.available() == {"mnist": "better models", "svhn-v2": "svhn-v2, 100 models"}
-    sources.verify(sources.find("mnist"))
-    assert sorted(file.name for file in folder.iterdir()) == [
-        "mnist.safetensors",
-        "registry.json",
-        "svhn-v2.safetensors",
-    ]
-
-
-def test_a_failed_write_leaves_the_old_registry(folder, monkeypatch):
-    before = (folder / "registry.json").read_bytes()
-
-    def fail(source, target):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(sources.os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
-        publish.register_embedded(folder / "mnist.safetensors", "mnist", "new")
-    assert (folder / "registry.json").read_bytes() == before
-    assert not list(folder.glob("*.part"))
-
-
-@pytest.mark.parametrize(
-    ("name", "title", "message"),
-    [
-        ("Mnist", "t", r"name must be lower case letters, digits and hyphens, got 'Mnist'"),
-        ("../x", "t", r"name must be .* got '../x'"),
-        ("mnist", " ", r"title must be one line of text, got ' '"),
-        ("mnist", "a\nb", r"title must be one line of text, got 'a\\nb'"),
-    ],
-)
-def test_bad_names_are_not_registered(folder, name, title, message):
-    with pytest.raises(ArgumentError, match=message):
-        publish.register_embedded(folder / "mnist.safetensors", name, title)
-
-
-def test_only_small_files_of_the_folder_are_registered(folder, monkeypatch):
-    Path("mine.safetensors").write_bytes(b"x")
-    with pytest.raises(ArgumentError, match=r"path must lie in .*pretrained, got mine.safetensors"):
-        publish.register_embedded("mine.safetensors", "mine", "mine")
-    with pytest.raises(ArtifactError, match=r"existing .safetensors file, got .*gone.safetensors"):
-        publish.register_embedded(folder / "gone.safetensors", "gone", "gone")
-    monkeypatch.setattr(sources, "LARGEST", 499)
-    with pytest.raises(ArtifactError, match=r"at most 499 bytes, .*mnist.safetensors has 500"):
-        publish.register_embedded(folder / "mnist.safetensors", "mnist", "mnist")
 
 
 def test_finding_is_quick(folder):
@@ -179,10 +167,3 @@ def test_finding_is_quick(folder):
         sources.find("mnist")
         best = min(best, time.perf_counter() - start)
     assert best < 2e-4
-
-
-def test_the_shipped_registry_is_true():
-    for name in sources.available():
-        path = sources.find(name)
-        sources.verify(path)
-        assert path.stat().st_size <= sources.LARGEST

@@ -1,4 +1,4 @@
-"""Sources from the network through `hub.find` and `load`: offline without sockets, many processes, killed processes."""
+"""Downloaded sources through `hub.sources.find` and `load`: offline without sockets, many and killed processes."""
 
 import sys
 import time
@@ -17,7 +17,7 @@ import sys, types
 sys.modules["hyperinit"] = package = types.ModuleType("hyperinit")  # without torch, which takes seconds to import
 package.__path__ = {hyperinit.__path__}
 from hyperinit.hub import sources
-print(sources.find(sys.argv[1]))
+print(sources.find(sys.argv[1]).path)
 """
 LOAD = "import sys, hyperinit; print(hyperinit.load(sys.argv[1]).card.source)"
 
@@ -53,7 +53,7 @@ def test_an_artifact_is_loaded_from_an_address(server, artifact):
 
 
 def test_load_can_be_told_to_stay_offline(server, source):
-    with pytest.raises(DownloadError, match=r"nets.safetensors is missing and offline=True forbids"):
+    with pytest.raises(DownloadError, match=r"nets.safetensors is missing; remove offline=True to download it"):
         hyperinit.load(source, offline=True)
     assert not server.seen
 
@@ -70,7 +70,7 @@ def test_offline_embedded_files_and_paths_work(embedded, artifact, monkeypatch, 
     assert hyperinit.load(artifact).card.source == "tiny"
 
 
-def test_offline_what_is_cached_works(source, request):
+def test_offline_cached_files_work(source, request):
     path = sources.find(source)
     request.getfixturevalue("_no_sockets")
     assert sources.find(source, offline=True) == path
@@ -88,12 +88,12 @@ def test_offline_what_is_cached_works(source, request):
         "a-name",
     ],
 )
-def test_offline_other_sources_fail_at_once_with_the_way_out(monkeypatch, home, source, registry):
+def test_offline_other_sources_fail_at_once_and_the_error_says_what_to_do(monkeypatch, home, source, registry):
     monkeypatch.setenv("HYPERINIT_REGISTRY", registry)
     monkeypatch.setenv("HYPERINIT_OFFLINE", "1")
     start = time.monotonic()
     unknown = source == "a-name" and not registry
-    message = r"unknown source 'a-name'" if unknown else r"HYPERINIT_OFFLINE forbids to fetch it; unset it, or by hand"
+    message = r"unknown source 'a-name'" if unknown else r"unset HYPERINIT_OFFLINE to download it, or by hand"
     with pytest.raises(HyperinitError, match=message) as caught:
         hyperinit.load(source)
     assert isinstance(caught.value, DownloadError) is not unknown
@@ -103,7 +103,7 @@ def test_offline_other_sources_fail_at_once_with_the_way_out(monkeypatch, home, 
 
 @pytest.mark.usefixtures("_no_sockets")
 @pytest.mark.parametrize("source", ["https://example.org/a.safetensors", "s3://a/b", "hf://a/b"])
-def test_what_is_refused_opens_none_either(source):
+def test_refused_addresses_open_no_socket(source):
     with pytest.raises(ArgumentError):
         hyperinit.load(source)
 

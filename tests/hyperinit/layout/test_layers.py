@@ -4,16 +4,13 @@ import json
 
 import pytest
 import torch
+from seeds import gen
 from torch import nn
 
 from hyperinit.errors import LayoutError
 from hyperinit.layout import Layout, TensorSpec
 from hyperinit.layout.layers import group_sizes, layers_of, reorder
 from hyperinit.nets import cnn
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def network():

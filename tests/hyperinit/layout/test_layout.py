@@ -5,15 +5,12 @@ import json
 
 import pytest
 import torch
+from seeds import gen
 from torch import nn
 
 from hyperinit.errors import ArgumentError, LayoutError
 from hyperinit.layout import Layout
 from hyperinit.nets import cnn
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def network():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from module_states import same, state
 from torch import nn
 from torch.nn.utils import parametrizations
 
@@ -9,14 +10,6 @@ import hyperinit
 from hyperinit.errors import PlanError
 from hyperinit.modules.write import check_writable, write
 from hyperinit.nets import cnn
-
-
-def state(module):
-    return {name: value.clone() for name, value in module.state_dict().items()}
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], value) for name, value in other.items())
 
 
 @pytest.fixture
@@ -66,7 +59,7 @@ def test_an_exception_in_any_copy_leaves_all_as_they_were(net, monkeypatch, erro
         breaking(patch, at, error)
         with pytest.raises(error):
             write(net, VALUES)
-    assert same(state(net), before)
+    assert same(net, before)
     assert [value.data_ptr() for value in net.parameters()] == places
     with monkeypatch.context() as patch:
         count = breaking(patch, -1, error)
@@ -85,8 +78,8 @@ def test_init_is_all_or_nothing_at_each_parameter(artifact, monkeypatch, error, 
         breaking(patch, at, error)
         with pytest.raises(error):
             hyperinit.init_(model, artifact)
-    assert same(state(model), before)
-    assert not same(state(hyperinit.init_(model, artifact)), before)
+    assert same(model, before)
+    assert not same(hyperinit.init_(model, artifact), before)
 
 
 def test_memory_that_others_share_is_written_in_place(net):
@@ -119,7 +112,7 @@ def test_what_a_parametrisation_cannot_hold_is_refused_and_undone(kind, message)
     before = state(net)
     with pytest.raises(PlanError, match=message):
         write(net, {"0.weight": torch.ones(3, 2), "1.weight": 2 * torch.ones(3, 3).triu()})
-    assert same(state(net), before)
+    assert same(net, before)
 
 
 def test_what_a_parametrisation_can_hold_is_written():
@@ -138,7 +131,7 @@ def test_a_parametrisation_without_a_right_inverse_is_refused_and_undone():
     before = state(net)
     with pytest.raises(PlanError, match=r"^weight cannot be set through its parametrisation Doubled: .*call init_ bef"):
         write(net, {"bias": torch.ones(2), "weight": torch.ones(2, 2)})
-    assert same(state(net), before)
+    assert same(net, before)
 
 
 def test_a_parameter_that_is_reused_is_written_once():

@@ -162,7 +162,7 @@ def test_other_safetensors_files_are_refused(artifact):
 
 
 def test_another_format_says_what_to_install(forge):
-    reads = rf"format {FORMAT + 1}, and this hyperinit reads format {FORMAT}; it takes "
+    reads = rf"format {FORMAT + 1}, and this hyperinit reads format {FORMAT}; install "
     path = forge(lambda header, tensors: header.update(format=FORMAT + 1, needs="0.3.1"))
     refused(path, reads + r"hyperinit 0\.3\.1 or later to read this file")
     path = forge(lambda header, tensors: header.pop("needs"))

@@ -2,14 +2,11 @@
 
 import pytest
 import torch
+from seeds import gen
 
 from hyperinit.errors import ArtifactError
 from hyperinit.representation import HyperRepresentation
 from hyperinit.representation import artifact as artifacts
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture

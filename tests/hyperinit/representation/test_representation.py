@@ -4,16 +4,13 @@ import dataclasses
 
 import pytest
 import torch
+from seeds import gen
 from torch import nn
 
 from hyperinit.autoencoder import Autoencoder
 from hyperinit.errors import ArgumentError, LayoutError, UnknownNameError
 from hyperinit.representation import HyperRepresentation, representation
 from hyperinit.samplers import METHODS, fitted
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture

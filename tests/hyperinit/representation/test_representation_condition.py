@@ -2,16 +2,13 @@
 
 import pytest
 import torch
+from seeds import gen
 
 from hyperinit.errors import ArgumentError, ArtifactError
 from hyperinit.representation import HyperRepresentation
 from hyperinit.samplers import METHODS, gan
 
 SCORES = torch.linspace(0, 1, 9)
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture

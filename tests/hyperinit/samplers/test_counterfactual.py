@@ -1,13 +1,10 @@
 """Draws from where no anchor is."""
 
 import torch
+from seeds import gen
 
 from hyperinit.samplers import Anchors, SamplerOptions, counterfactual, fitted
 from hyperinit.samplers.counterfactual import CANDIDATES, log_density
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def anchors(z):

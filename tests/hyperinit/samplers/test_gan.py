@@ -2,14 +2,11 @@
 
 import pytest
 import torch
+from seeds import gen
 from torch.nn import functional
 
 from hyperinit.samplers import Anchors, SamplerOptions, fitted, gan, restored
 from hyperinit.samplers.gan import LatentGAN
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def anchors(z):

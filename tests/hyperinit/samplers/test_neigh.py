@@ -8,13 +8,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial import ConvexHull
+from seeds import gen
 
 from hyperinit.errors import ArgumentError
 from hyperinit.samplers import Anchors, SamplerOptions, enough, fitted, neigh
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def anchors(count):

@@ -7,16 +7,13 @@ import inspect
 
 import pytest
 import torch
+from seeds import gen
 
 from hyperinit.errors import ArgumentError, UnknownNameError
 from hyperinit.samplers import METHODS, Anchors, SamplerOptions, fitted, gan
 from hyperinit.samplers.kde import nearest
 
 NONE = SamplerOptions(bandwidth=0.0, neighbours=3, noise=0.0)
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def anchors(z, weights=None):

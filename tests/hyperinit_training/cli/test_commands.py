@@ -1,4 +1,4 @@
-"""The commands, end to end, on 400 digits and networks that are trained for a moment."""
+"""The commands, end to end, on 400 digits and networks that are trained for a few steps."""
 
 import json
 from dataclasses import replace
@@ -145,7 +145,7 @@ def test_the_zoo_of_another_recipe_is_refused(workplace, common, zoo_folder, no_
     run = workplace / "work"
     run.mkdir()
     (run / "zoo").symlink_to(zoo_folder)
-    message = r"zoo holds the zoo of another recipe; name another folder or delete it$"
+    message = r"zoo holds the zoo of another recipe; choose another folder or delete it$"
     with pytest.raises(ArgumentError, match=message):
         commands.pretrain([*common, "--run", str(run), "--out", "mine.safetensors"])
     with pytest.raises(ArgumentError, match=message):
@@ -213,7 +213,7 @@ def test_every_command_explains_itself(name, capsys):
 
 def test_too_few_networks_are_refused_before_any_is_trained(workplace, common, no_training):
     no_training()
-    with pytest.raises(ArgumentError, match=r"at least 8 networks to train on, got \d: more --models$"):
+    with pytest.raises(ArgumentError, match=r"at least 8 networks to train on, got \d; raise --models$"):
         commands.pretrain([*common, "--models", "3", "--out", "mine.safetensors"])
 
 

@@ -46,7 +46,9 @@ def test_a_file_that_is_there_with_other_bytes_is_kept_and_refused(server, body,
 
 def test_wrong_bytes_everywhere_are_an_error_and_leave_nothing_behind(server, body, tmp_path):
     server.plan = ["wrong"] * 2
-    message = r"a.mat could not be fetched: .*/first has MD5 .*, expected .*, and nothing of it was kept; .*/mirror has"
+    message = (
+        r"a.mat could not be downloaded: .*/first has MD5 .*, expected .*; the download was deleted; .*/mirror has"
+    )
     with pytest.raises(DataError, match=message):
         fetch("svhn", tmp_path)
     assert names(tmp_path) == []
@@ -54,7 +56,7 @@ def test_wrong_bytes_everywhere_are_an_error_and_leave_nothing_behind(server, bo
 
 def test_offline_no_socket_is_opened(server, body, tmp_path, monkeypatch):
     monkeypatch.setenv("HYPERINIT_OFFLINE", "1")
-    message = r"svhn/a.mat is missing and HYPERINIT_OFFLINE forbids to fetch it; unset it, or by hand: put http.* at "
+    message = r"svhn/a.mat is missing; unset HYPERINIT_OFFLINE to download it, or by hand: put http.* at "
     with pytest.raises(DataError, match=message):
         fetch("svhn", tmp_path)
     assert not server.seen

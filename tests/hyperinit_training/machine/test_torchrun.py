@@ -149,4 +149,4 @@ def test_an_autoencoder_goes_on_after_one_process_was_killed(place):
 def test_a_command_that_would_be_done_twice_is_refused(place):
     done = launch("-m", "hyperinit_training", "sources", check=False)
     assert done.returncode != 0
-    assert "several processes share the work of zoo, train, pretrain, got sources" in done.stderr
+    assert "only zoo, train, pretrain run in several processes, got sources" in done.stderr

@@ -1,12 +1,9 @@
 import pytest
 import torch
+from seeds import gen
 from torch import nn
 
 from hyperinit_training.measure.finetune import accuracy, epochs_of, fit
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def linear():

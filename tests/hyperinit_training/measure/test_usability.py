@@ -1,4 +1,4 @@
-"""Figures of samples, the recommendation, and the words about them."""
+"""Figures of samples, the recommended method, and the verdict in words."""
 
 import pytest
 import torch
@@ -61,16 +61,16 @@ def test_samples_that_keep_the_score_are_usable(sample, usable):
     assert u._keeps(found, "kde") is usable
     words = u._words(found, 0.8, "kde", usable)
     assert words[0].startswith("Usable: samples by kde score" if usable else "Not usable as it is: samples by kde")
-    assert any(word.startswith("Try: ") for word in words) is not usable
+    assert any(word.startswith("Try ") for word in words) is not usable
 
 
 def test_advice_follows_from_what_was_found():
     words = " ".join(u._words(figures(0.2, average=0.3), 0.1, "kde", False))
-    assert "even averages of neighbours lose accuracy" in words
-    assert "held-out ones come back poorly" in words
+    assert "even averages of neighbouring networks lose score" in words
+    assert "held-out networks are reconstructed poorly" in words
     assert "near copies" not in words
     assert "near copies" in " ".join(u._words(figures(0.9, held_distance=5.0), 0.9, "kde", True))
-    assert "No network was held out" in u._words(figures(0.9), None, "kde", True)[1]
+    assert u._words(figures(0.9), None, "kde", True)[1].startswith("No network was held out, so novelty is unknown.")
 
 
 def test_a_scorer_evaluates_the_network_of_the_weights():

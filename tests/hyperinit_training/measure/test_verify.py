@@ -58,12 +58,14 @@ def test_a_method_that_an_older_card_lacks_is_left_out(finished, digits_file):
 
 
 def test_a_card_without_figures_does_not_agree_by_silence(assembled, digits_file):
-    message = r"the card of tiny must state measured figures to be verified, got none of the zoo$"
+    message = r"the card of tiny must hold measured figures to be verified, got none for the zoo$"
     with pytest.raises(ArtifactError, match=message):
         agreement(assembled, digits_file, 2)
 
 
 def test_an_artifact_of_another_origin_is_refused(finished, digits_file):
     foreign = with_card(finished, zoo={"images": {"name": "digits"}})
-    with pytest.raises(LayoutError, match=r"tiny was not made from a recipe of this package and cannot be verified$"):
+    with pytest.raises(
+        LayoutError, match=r"the zoo of tiny must come from a recipe of this package to be verified, got"
+    ):
         agreement(foreign, digits_file, 2)

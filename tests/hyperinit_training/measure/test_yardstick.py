@@ -2,16 +2,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from seeds import gen
 from torch.func import functional_call
 
 from hyperinit.nets import build
 from hyperinit_training.measure.yardstick import figures, mistakes, overlap
 
 T, F = True, False
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def test_mistakes_are_pytorchs(zoo, digits):

@@ -9,8 +9,8 @@ from hyperinit.representation.card import ROWS
 from hyperinit.samplers import METHODS, SamplerOptions, gan
 from hyperinit_training.measure import yardstick
 from hyperinit_training.measure.yardstick import Yardstick, figures, mistakes
-from hyperinit_training.sources.assemble import assemble
 from hyperinit_training.sources.choose import CANDIDATES, MARGIN, finish
+from hyperinit_training.sources.from_recipe import assemble_recipe
 
 MEASURED = METHODS.keys() - {"neigh30"}  # a map needs five anchors, and the best 30 % of twelve are four
 
@@ -18,28 +18,6 @@ MEASURED = METHODS.keys() - {"neigh30"}  # a map needs five anchors, and the bes
 @pytest.fixture(autouse=True)
 def _gans_are_trained_for_one_epoch(monkeypatch):
     monkeypatch.setattr(gan, "EPOCHS", 1)
-
-
-def test_anchors_are_the_training_snapshots(assembled, prepared):
-    train, anchors = prepared.part("train"), assembled.anchors
-    assert torch.equal(anchors.weights, train.weights)
-    assert torch.equal(anchors.score, train.scores)
-    assert anchors.epoch.tolist() == [24.0] * 12
-    torch.testing.assert_close(anchors.z, assembled.encode(train.weights))
-
-
-def test_the_card_says_where_everything_came_from(assembled, recipe, zoo):
-    card = assembled.card
-    assert (card.source, card.title, card.licence, card.citation) == ("tiny", "Tiny", "MIT", "none")
-    assert card.preprocessing == zoo.provenance["preprocessing"]
-    assert card.zoo["recipe"] == recipe.zoo.to_json()
-    assert (card.zoo["models"], card.zoo["anchors"]) == (18, 12)
-    assert card.measured == {}
-
-
-def test_the_network_of_the_zoo_can_be_built(assembled, prepared):
-    model = assembled.build_model(prepared.weights[0])
-    assert torch.equal(assembled.layout.flatten(model.state_dict()), prepared.weights[0])
 
 
 def test_a_finished_card_has_figures_of_every_method_and_of_the_zoo(finished):
@@ -174,13 +152,13 @@ def test_the_widest_bandwidth_that_costs_no_accuracy_is_chosen(assembled, prepar
 def test_a_bandwidth_that_the_recipe_sets_is_kept(recipe, prepared, autoencoder, digits, monkeypatch):
     with_accuracy(monkeypatch, lambda bandwidth: 0.9)
     fixed = replace(recipe, samplers=SamplerOptions(bandwidth=0.07))
-    found = finish(assemble(fixed, prepared, autoencoder), prepared, digits)
+    found = finish(assemble_recipe(fixed, prepared, autoencoder), prepared, digits)
     assert found.header.samplers.bandwidth == 0.07
 
 
 @pytest.mark.parametrize("part", ["val", "test"])
 def test_anchors_are_ranked_by_what_the_recipe_says(recipe, prepared, autoencoder, part):
-    hr = assemble(replace(recipe, rank_by=part), prepared, autoencoder)
+    hr = assemble_recipe(replace(recipe, rank_by=part), prepared, autoencoder)
     train = prepared.part("train")
     assert hr.anchors.score.tolist() == pytest.approx([getattr(s, part) for s in train.snapshots])
     assert hr.card.zoo.get("ranked by") == (None if part == "val" else "test")

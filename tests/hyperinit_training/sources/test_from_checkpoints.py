@@ -1,4 +1,4 @@
-"""From a folder of checkpoints to an artifact that works, in one call."""
+"""`make` and `train`: a folder of checkpoints becomes an artifact that works."""
 
 import json
 import re
@@ -105,10 +105,10 @@ def test_a_killed_run_ends_the_same(checkpoints, made, tmp_path, monkeypatch):
     assert all(torch.equal(one[name], value) for name, value in two.items())
 
 
-def test_without_an_evaluation_it_says_that_nobody_knows(checkpoints, tmp_path):
+def test_without_an_evaluation_the_verdict_is_unknown(checkpoints, tmp_path):
     found = from_checkpoints.make(checkpoints, model=mine.make_net, preset="tiny", run=tmp_path / "run")
     assert found.usability.usable is None
-    assert found.usability.words[0].startswith("Nobody knows yet whether samples work")
+    assert found.usability.words[0].startswith("No evaluation was given, so it is unknown whether samples work. Pass ")
     assert "kde30" not in found.usability.figures
     assert found.representation.card.recommended == "kde"
 
@@ -212,8 +212,37 @@ def test_a_full_disk_is_explained(checkpoints, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(train, "write_json", full)
-    with pytest.raises(ZooError, match=r"run must be a folder that can be written, got: .*No space left.*goes on$"):
+    with pytest.raises(ZooError, match=r"run must be a folder that can be written, got: .*No space left.*to resume$"):
         from_checkpoints.make(checkpoints, model=mine.make_net, preset="tiny", run=tmp_path / "run")
+
+
+@pytest.mark.parametrize("good_calls", [0, 12])  # while checkpoints are scored, and while samples are
+def test_an_os_error_of_the_users_evaluation_passes_through(checkpoints, tmp_path, good_calls):
+    calls = []
+
+    def evaluate(net):
+        calls.append(net)
+        if len(calls) > good_calls:
+            raise FileNotFoundError("data.npz")
+        return 0.5
+
+    with pytest.raises(FileNotFoundError, match=r"^data.npz$"):
+        from_checkpoints.make(checkpoints, model=mine.make_net, evaluate=evaluate, preset="tiny", run=tmp_path / "run")
+    assert len(calls) == good_calls + 1
+
+
+@pytest.mark.parametrize("good_calls", range(3))  # reading, symmetries, and the order of weights
+def test_an_os_error_of_the_users_model_passes_through(checkpoints, tmp_path, good_calls):
+    calls = []
+
+    def make_net():
+        calls.append(1)
+        if len(calls) > good_calls:
+            raise FileNotFoundError("architecture.json")
+        return mine.make_net()
+
+    with pytest.raises(FileNotFoundError, match=r"^architecture.json$"):
+        from_checkpoints.make(checkpoints, model=make_net, preset="tiny", run=tmp_path / "run")
 
 
 @pytest.mark.parametrize(

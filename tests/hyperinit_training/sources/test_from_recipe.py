@@ -1,4 +1,4 @@
-"""The steps of a recipe; the commands that take them are tested in test_cli.py."""
+"""The steps of a recipe. The commands that run them are tested in cli/test_commands.py."""
 
 from dataclasses import replace
 
@@ -37,7 +37,16 @@ def test_another_zoo_is_neither_overwritten_nor_trained_on(recipe, zoo_folder, t
 def test_a_zoo_of_another_network_makes_no_artifact(recipe, zoo, tmp_path):
     replace(zoo, provenance={**zoo.provenance, "network": "Linear()"}).save(tmp_path / "zoo")
     with pytest.raises(
-        ArgumentError, match=r"is measured with the paper's CNN, and .*zoo holds networks of another kind"
+        ArgumentError, match=r"zoo must hold networks of the paper's CNN, which .*, got other networks$"
     ):
         representation_of(recipe, tmp_path / "zoo", None, tmp_path / "run", tmp_path / "out.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["zoo"]
+
+
+def test_the_card_says_where_everything_came_from(assembled, recipe, zoo):
+    card = assembled.card
+    assert (card.source, card.title, card.licence, card.citation) == ("tiny", "Tiny", "MIT", "none")
+    assert card.preprocessing == zoo.provenance["preprocessing"]
+    assert card.zoo["recipe"] == recipe.zoo.to_json()
+    assert (card.zoo["models"], card.zoo["anchors"]) == (18, 12)
+    assert card.measured == {}

@@ -21,7 +21,8 @@ from hyperinit.layout import Layout
 from hyperinit.nets import cnn
 from hyperinit.representation import HyperRepresentation
 from hyperinit_training.cli import commands
-from hyperinit_training.sources.from_release import import_reference, read_reference
+from hyperinit_training.sources.from_release import import_reference
+from hyperinit_training.zoo.zoo import Snapshot, Zoo
 
 WIDTH, HEADS, HIDDEN, DEPTH, LATENT = 12, 3, 20, 2, 8
 INPUTS = (25, 200, 24, 36, 20)  # of a neuron of each layer, without its bias
@@ -90,6 +91,14 @@ def publish(tmp_path):
     return write
 
 
+def imported(folder):
+    """The autoencoder in a released folder, imported with two networks of noise as anchors."""
+    layout = Layout.of(cnn())
+    weights = torch.randn(2, layout.size, generator=torch.Generator().manual_seed(0))
+    snapshots = tuple(Snapshot(number, 0, 1, "train", 0.5, 0.5) for number in range(2))
+    return import_reference(folder, Zoo(layout, weights, snapshots, None, {}), source="noise").autoencoder
+
+
 # Values
 
 
@@ -97,7 +106,7 @@ def publish(tmp_path):
 @pytest.mark.parametrize(("bottleneck", "bounded"), [("linear", False), ("linear_bounded", True)])
 def test_no_tensor_is_renamed_or_changed(publish, compression, mapped, bottleneck, bounded):
     state = released(compression)
-    autoencoder = read_reference(publish(described(compression, bottleneck), state))
+    autoencoder = imported(publish(described(compression, bottleneck), state))
     sizes = {"width": WIDTH, "heads": HEADS, "feedforward": HIDDEN, "depth": DEPTH, "latent": LATENT, "dropout": 0.1}
     modules = {"compression": mapped, "bounded": bounded, "block": "reference", "standardise": False}
     assert autoencoder.config == AutoencoderConfig(**sizes, **modules)
@@ -112,7 +121,7 @@ def test_missing_keys_take_the_released_codes_defaults(publish):
     config["model::index_dict"] = INDEX | {"layer": [0, 3, 6, 9, 11]}
     for key in ("model::bottleneck", "model::compression", "model::type"):
         del config[key]
-    found = read_reference(publish(config, released())).config
+    found = imported(publish(config, released())).config
     assert (found.compression, found.bounded) == ("flatten", False)
 
 
@@ -128,7 +137,7 @@ def test_the_command_writes_an_artifact_with_the_zoos_anchors(publish, zoo, zoo_
     assert found.header.samplers.bandwidth == 0.002
     assert found.header.autoencoder.block == "reference"
     torch.testing.assert_close(found.anchors.weights, train.weights, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(found.anchors.z, read_reference(folder).encode(train.weights), rtol=0, atol=1e-3)
+    torch.testing.assert_close(found.anchors.z, imported(folder).encode(train.weights), rtol=0, atol=1e-3)
     assert torch.equal(found.anchors.score, train.scores)
     assert found.autoencoder.std.unique().numel() == 5  # of the zoo's layers, for `layer_stats`
     assert hyperinit.init_(cnn(), str(out))[0].weight.isfinite().all()
@@ -137,7 +146,7 @@ def test_the_command_writes_an_artifact_with_the_zoos_anchors(publish, zoo, zoo_
 
 def test_without_anchors_nothing_is_written(publish, tmp_path):
     out = tmp_path / "mine.safetensors"
-    with pytest.raises(ArgumentError, match=r"^an artifact needs anchors, .* give its folder with --anchors$"):
+    with pytest.raises(ArgumentError, match=r"^an artifact needs anchors, .* pass its folder with --anchors$"):
         commands.import_reference([str(publish(described(), released())), str(out)])
     with pytest.raises(ArgumentError, match=r"^OUT must end in .safetensors, got mine.pt$"):
         commands.import_reference([str(tmp_path), "mine.pt"])
@@ -163,7 +172,7 @@ def test_a_zoo_of_other_networks_or_without_training_snapshots_is_refused(publis
     folder = publish(described(), released())
     colour = Layout.of(cnn(channels=3))
     other = replace(zoo, layout=colour, weights=torch.zeros(len(zoo), colour.size))
-    with pytest.raises(ZooError, match=r"CNN with D = 2464 weights, got 12 with D = 2864; give a zoo that"):
+    with pytest.raises(ZooError, match=r"CNN with D = 2464 weights, got 12 with D = 2864; pass a zoo that"):
         import_reference(folder, other, source="mine")
     with pytest.raises(ZooError, match=r"2 or more training snapshots .*, got 0 with D = 2464"):
         import_reference(folder, zoo.part("val"), source="mine")
@@ -190,9 +199,10 @@ def test_code_in_a_checkpoint_is_not_run(publish, tmp_path, hidden):
     trap = tmp_path / "trap"
     folder = publish(described(), hidden(Code(trap)))
     with pytest.raises(
-        ArtifactError, match=r"checkpoint_ae.pt must hold tensors only, got pickled code, which was not"
+        ArtifactError,
+        match=r"checkpoint_ae.pt must hold tensors only, got a damaged file or pickled code, which was not",
     ):
-        read_reference(folder)
+        imported(folder)
     assert not trap.exists()
     torch.load(folder / "checkpoint_ae.pt", weights_only=False)  # the trap is a real one
     assert trap.exists()
@@ -204,23 +214,23 @@ def test_all_wrong_tensors_are_listed_at_once(publish):
     state["decoder.latent_bias"] = torch.zeros(3)
     state["decoder.nec2vec.bias"] = torch.zeros(5)
     message = (
-        r"checkpoint_ae.pt must hold what config_ae.json beside it describes, got: "
+        r"checkpoint_ae.pt must hold the tensors that config_ae.json describes, got: "
         r"missing encoder.layers.1.norm_2.alpha \(12,\); unexpected decoder.latent_bias \(3,\); "
         r"decoder.nec2vec.bias has shape \(5,\), expected \(576,\)$"
     )
     with pytest.raises(ArtifactError, match=message):
-        read_reference(publish(described(), state))
+        imported(publish(described(), state))
 
 
 def test_the_compression_of_the_config_must_be_that_of_the_tensors(publish):
     with pytest.raises(ArtifactError, match=r"missing encoder.comp_token \(1, 1, 12\); encoder.position_embeddings"):
-        read_reference(publish(described("token"), released("linear")))
+        imported(publish(described("token"), released("linear")))
 
 
 @pytest.mark.parametrize("state", [[], {}, {"a": 1}, {"a": torch.zeros(2, dtype=torch.int64)}, torch.zeros(2)])
 def test_another_object_than_a_state_dict_is_refused(publish, state):
     with pytest.raises(ArtifactError, match="must hold one state dict of floating point tensors, got another object"):
-        read_reference(publish(described(), state))
+        imported(publish(described(), state))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
@@ -229,17 +239,17 @@ def test_a_checkpoint_that_was_cut_off_is_refused(publish, share):
     path = folder / "checkpoint_ae.pt"
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(ArtifactError, match=rf"^{re.escape(str(path))} must "):
-        read_reference(folder)
+        imported(folder)
 
 
 def test_missing_files_are_named(publish, tmp_path):
     folder = publish(described(), released())
     (folder / "checkpoint_ae.pt").unlink()
     with pytest.raises(ArtifactError, match=r"checkpoint_ae.pt must be the released checkpoint, got no such file$"):
-        read_reference(folder)
+        imported(folder)
     shutil.rmtree(folder)
     with pytest.raises(ArtifactError, match=r"config_ae.json must be the released JSON file, got .*; copy it again$"):
-        read_reference(folder)
+        imported(folder)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +265,7 @@ def test_a_broken_config_is_refused(publish, text, message):
     folder = publish({}, released())
     Path(folder / "config_ae.json").write_text(text)
     with pytest.raises(ArtifactError, match=message):
-        read_reference(folder)
+        imported(folder)
 
 
 @pytest.mark.parametrize(
@@ -281,4 +291,4 @@ def test_a_broken_config_is_refused(publish, text, message):
 )
 def test_an_autoencoder_of_another_kind_is_refused(publish, changes, message):
     with pytest.raises(ArtifactError, match=message):
-        read_reference(publish(described() | changes, released()))
+        imported(publish(described() | changes, released()))

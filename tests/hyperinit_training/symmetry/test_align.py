@@ -4,6 +4,7 @@ from itertools import pairwise, permutations
 
 import pytest
 import torch
+from seeds import gen
 from torch import nn
 from torch.func import functional_call
 
@@ -15,10 +16,6 @@ from hyperinit_training.symmetry.align import align, match
 from hyperinit_training.train_autoencoder.augment import PermutationAugmentation
 
 SIZE = 2464
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="module")

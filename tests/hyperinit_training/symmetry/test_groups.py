@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from seeds import gen
 from torch import nn
 from torch.func import functional_call
 
@@ -13,10 +14,6 @@ from hyperinit.nets import ResNet, cnn, resnet20
 from hyperinit_training.symmetry import flip, permutation_groups, sign_groups, trace
 
 IMAGES = torch.ones(2, 1, 28, 28)
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 class Skip(nn.Module):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from seeds import gen
 from torch import nn
 from torch.func import functional_call
 
@@ -13,10 +14,6 @@ from hyperinit_training.symmetry.positions import neuron_positions, permute
 from hyperinit_training.train_autoencoder.augment import PermutationAugmentation, erase, erase_
 
 SIZE = 2464
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,9 @@
 
 import pytest
 import torch
+from seeds import gen
 
 from hyperinit_training.train_autoencoder import augment
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize("kind", [torch.int16, torch.int32])

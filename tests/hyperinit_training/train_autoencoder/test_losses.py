@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from seeds import gen
 from torch import nn
 from torch.nn import functional
 
@@ -13,10 +14,6 @@ from hyperinit.nets import cnn
 from hyperinit_training.train_autoencoder.explained import r2, r2_per_layer
 from hyperinit_training.train_autoencoder.losses import ProjectionHead, ReconstructionLoss, combined, nt_xent
 from hyperinit_training.zoo.statistics import layer_mean, layer_std
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="module")

@@ -4,16 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from seeds import gen
 from torch import nn
 
 from hyperinit.autoencoder import Autoencoder, AutoencoderConfig
 from hyperinit.layout import Layout
 from hyperinit_training.train_autoencoder import train
 from hyperinit_training.train_autoencoder.windows import code_windows, draw_places, window_size
-
-
-def gen():
-    return torch.Generator().manual_seed(0)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from seeds import gen
 from torch.func import functional_call
 from torch.nn import functional
 
@@ -20,10 +21,6 @@ SIDE = side_by_side(16)
 LANES = len(SIDE)
 
 RATE = 1e-3  # at the zoos' own rates Adam makes visible steps out of rounding errors in gradients near zero
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def start(channels=1, activation="tanh", seed=0):

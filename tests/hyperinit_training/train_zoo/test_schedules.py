@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from seeds import gen
 from torch import nn
 
 from hyperinit.layout import Layout
@@ -13,10 +14,6 @@ from hyperinit_training.recipes.zoo import ZooRecipe
 from hyperinit_training.train_zoo.schedules import generator_of, initial_weights, schedule
 
 SEEDS = ZooRecipe(images="digits", models=5, epochs=3, snapshots=(1, 3), schedule="linear", limit=128)
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def pieces(vector):

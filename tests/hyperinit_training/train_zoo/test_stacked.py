@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from seeds import gen
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
@@ -17,10 +18,6 @@ from hyperinit_training.train_zoo.stacked import Network, accuracy, train
 
 RATE = 5e-4  # at the zoos' own rates Adam makes visible steps out of rounding errors in gradients near zero
 pytestmark = pytest.mark.usefixtures("_global_generator_unmoved")
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def mlp():

@@ -86,6 +86,8 @@ def score_of(evaluate: Evaluation, module: nn.Module, name: str) -> float:
     """
     try:
         score = float(evaluate(module.eval()))
+    except OSError:
+        raise  # of the user's own files: a missing data set must not read as a bad checkpoint
     except Exception as error:  # the evaluation is the user's
         raise ZooError(
             f"evaluate must give a number for every network, got {type(error).__name__} for {name}: {error}"

@@ -1,4 +1,4 @@
-"""`hyperinit train --model`: what it takes on the command line, and its answer."""
+"""Arguments and output of `hyperinit train --model`."""
 
 from __future__ import annotations
 
@@ -17,22 +17,48 @@ from hyperinit_training.sources.from_checkpoints import make
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what a zoo of somebody's own checkpoints needs."""
+    """Add the arguments for a zoo of the user's own checkpoints."""
     own = parser.add_argument_group("a zoo of your own checkpoints")
     own.add_argument("--model", metavar="MODULE:FACTORY", help="importable callable that makes the network")
-    own.add_argument("--scores", metavar="FILE", help=".csv or .json of file, score, epoch; default ZOO/scores.csv")
-    own.add_argument("--evaluate", metavar="MODULE:FUNCTION", help="gives a network's score; no test images in it")
-    own.add_argument("--input", metavar="SHAPE", help="of one input, such as 3x32x32, to find symmetries; else guessed")
-    own.add_argument("--groups", type=Path, metavar="FILE", help="permutation groups written down, as JSON")
-    own.add_argument("--preset", default="small", help=f"{', '.join(PRESETS)}; default %(default)s")
-    own.add_argument("--minutes", type=float, help="of training the autoencoder, instead of the preset's steps")
-    own.add_argument("--holdout", type=float, default=0.15, help="share of networks to judge by; default %(default)s")
+    own.add_argument(
+        "--scores",
+        metavar="FILE",
+        help=".csv or .json file with the columns file, score, epoch; default ZOO/scores.csv",
+    )
+    own.add_argument(
+        "--evaluate", metavar="MODULE:FUNCTION", help="returns a network's score; must not use test images"
+    )
+    own.add_argument(
+        "--input",
+        metavar="SHAPE",
+        help="shape of one input, such as 3x32x32, to find symmetries; default: tries common shapes",
+    )
+    own.add_argument(
+        "--groups",
+        type=Path,
+        metavar="FILE",
+        help="JSON file of permutation groups, for a network that torch.fx cannot trace",
+    )
+    own.add_argument(
+        "--preset",
+        default="small",
+        help=f"size of the autoencoder and its training: {', '.join(PRESETS)}; default %(default)s",
+    )
+    own.add_argument(
+        "--minutes", type=float, help="time to train the autoencoder, in place of the preset's number of steps"
+    )
+    own.add_argument(
+        "--holdout",
+        type=float,
+        default=0.15,
+        help="share of networks held out to judge samples by; default %(default)s",
+    )
     own.add_argument("--skip-bad", action="store_true", help="leave networks with NaN out")
-    own.add_argument("--seed", type=int, default=0, help="decides everything; default %(default)s")
+    own.add_argument("--seed", type=int, default=0, help="seed of every random choice; default %(default)s")
 
 
 def answer(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
-    """Train on the zoo that the arguments name, and say what came of it."""
+    """Train on the zoo in the arguments, and return the text and the data to print."""
     made = make(
         arguments.zoo,
         model=arguments.model,

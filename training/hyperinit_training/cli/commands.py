@@ -27,10 +27,10 @@ RUNS = Path("runs")
 
 
 def pretrain(argv: Sequence[str]) -> int:
-    """`hyperinit pretrain`: images to artifact, both steps of it resumable."""
+    """Run `hyperinit pretrain`: train a zoo and its hyper-representation. Both steps can be resumed."""
     parser = _parser(
         "pretrain",
-        "Train a zoo, its hyper-representation, and write one artifact.",
+        "Train a zoo and its hyper-representation, and write one artifact. Repeat the command to resume a killed run.",
         "pretrain --recipe mnist-tuned --data DIR --out mine.safetensors",
     )
     _add_recipe(parser)
@@ -46,7 +46,9 @@ def pretrain(argv: Sequence[str]) -> int:
     from_recipe.check_one_network(recipe)
     train = split_models(recipe.zoo.models, torch.Generator()).count("train") * max(1, len(recipe.zoo.snapshots))
     if train < LEAST_MODELS:
-        raise ArgumentError(f"a zoo must have at least {LEAST_MODELS} networks to train on, got {train}: more --models")
+        raise ArgumentError(
+            f"a zoo must have at least {LEAST_MODELS} networks to train on, got {train}; raise --models"
+        )
     run = arguments.run or RUNS / recipe.name
     found = from_recipe.zoo_of(recipe, arguments.data, run / "zoo", device=arguments.device)
     if processes.is_first():
@@ -58,21 +60,26 @@ def pretrain(argv: Sequence[str]) -> int:
 
 
 def zoo(argv: Sequence[str]) -> int:
-    """`hyperinit zoo`: images to a zoo folder; `hyperinit zoo inspect`: what a folder of checkpoints holds."""
+    """Run `hyperinit zoo`, which trains a zoo, or `hyperinit zoo inspect`, which describes a folder of checkpoints."""
     if argv and argv[0] == "inspect":
         return _inspect(argv[1:])
     parser = _parser(
         "zoo",
-        "Train the zoo of a recipe; a killed run goes on where it was. `zoo inspect` describes checkpoints.",
+        "Train the zoo of a recipe. Repeat the command to resume a killed run.\n"
+        "`hyperinit zoo inspect` describes a folder of your own checkpoints.",
         "zoo --recipe svhn-paper --models 100 --data DIR --out zoo/\n  hyperinit zoo inspect --help",
     )
     _add_recipe(parser)
     _add_scale(parser)
     parser.add_argument("--out", type=Path, required=True, help="the zoo folder to write")
-    parser.add_argument("--half", action="store_true", help="store half precision")
+    parser.add_argument("--half", action="store_true", help="store the weights in half precision")
     _add_device(parser)
-    parser.add_argument("--network", metavar="MODULE:FACTORY", help="makes the networks, instead of the paper's CNN")
-    parser.add_argument("--workers", type=int, help="threads; on a GPU or with --network the networks side by side")
+    parser.add_argument(
+        "--network", metavar="MODULE:FACTORY", help="callable that makes the network; default: the paper's CNN"
+    )
+    parser.add_argument(
+        "--workers", type=int, help="threads; with --network or on a GPU: networks trained side by side"
+    )
     arguments = parser.parse_args(argv)
     network = load_factory(arguments.network) if arguments.network else None
     how = {"device": arguments.device, "network": network, "workers": arguments.workers}
@@ -87,7 +94,7 @@ def _inspect(argv: Sequence[str]) -> int:
 
     parser = _parser(
         "zoo inspect",
-        "Describe checkpoints of one architecture: layout, NaN, copies, families, and what averages are worth.",
+        "Describe checkpoints of one architecture: layout, NaN, duplicates, families, and scores of averages.",
         "zoo inspect runs/ --model mypackage.models:make_net --evaluate mypackage.data:accuracy",
     )
     add_arguments(parser)
@@ -97,16 +104,20 @@ def _inspect(argv: Sequence[str]) -> int:
 
 
 def train(argv: Sequence[str]) -> int:
-    """`hyperinit train`: a zoo to an artifact, somebody's own checkpoints with --model, a recipe's with --recipe."""
+    """Run `hyperinit train`: your own checkpoints (--model) or the zoo of a recipe (--recipe) become an artifact."""
     from hyperinit_training.cli import checkpoints
 
     parser = _parser(
         "train",
-        "Train a hyper-representation on a zoo and write one artifact. A killed run goes on where it was.",
+        "Train a hyper-representation on a zoo and write one artifact. Repeat the command to resume a killed run.",
         "train --zoo checkpoints/ --model mypackage.models:make_net --out mine.safetensors\n"
         "  hyperinit train --zoo training/zoos/mnist --recipe mnist-tuned --data DIR --out mine.safetensors",
     )
-    parser.add_argument("--zoo", required=True, help="folder, glob or .txt list of checkpoints; or of `hyperinit zoo`")
+    parser.add_argument(
+        "--zoo",
+        required=True,
+        help="folder, glob pattern or .txt list of checkpoints, or a folder that `hyperinit zoo` wrote",
+    )
     parser.add_argument("--out", type=Path, required=True, help="the artifact to write, a .safetensors file")
     parser.add_argument("--run", type=Path, help="folder for work in progress; default in runs/")
     checkpoints.add_arguments(parser)
@@ -116,7 +127,9 @@ def train(argv: Sequence[str]) -> int:
     recipes_group.add_argument("--steps", type=int, help="gradient steps of the autoencoder")
     arguments = parser.parse_args(argv)
     if bool(arguments.recipe) is bool(arguments.model):
-        raise ArgumentError("train needs --model for your own checkpoints, or --recipe for a zoo of a recipe")
+        raise ArgumentError(
+            "train needs --model for your own checkpoints, or --recipe for a zoo of a recipe; pass one of them"
+        )
     _check_out(arguments.out)
     device_of(arguments.device)
     if arguments.model:
@@ -131,14 +144,16 @@ def train(argv: Sequence[str]) -> int:
 
 
 def data(argv: Sequence[str]) -> int:
-    """`hyperinit data`: fetch the official files of a data set, or check those that are there."""
+    """Run `hyperinit data`: download the official files of a data set. Files that are present are only checked."""
     from hyperinit_training.images.download import FILES, fetch
 
     parser = _parser(
-        "data", "Fetch the official image files and compare them with their published digests.", "data mnist --data DIR"
+        "data",
+        "Download the official image files and compare them with their published digests.",
+        "data mnist --data DIR",
     )
-    parser.add_argument("name", help=", ".join(FILES))
-    parser.add_argument("--data", type=Path, required=True, help="folder for image data; the files go into DATA/NAME")
+    parser.add_argument("name", help=f"data set: {', '.join(FILES)}")
+    parser.add_argument("--data", type=Path, required=True, help="folder for image data; files are stored in DATA/NAME")
     arguments = parser.parse_args(argv)
     paths = fetch(arguments.name, arguments.data)
     text = "\n".join(f"{path} ({path.stat().st_size / 1e6:.1f} MB, digest as published)" for path in paths)
@@ -147,7 +162,7 @@ def data(argv: Sequence[str]) -> int:
 
 
 def verify(argv: Sequence[str]) -> int:
-    """`hyperinit verify`: measure a source again and compare with its card; exit code 1 if they disagree."""
+    """Run `hyperinit verify`: measure a source again and compare with its card. The exit code is 1 if they differ."""
     from hyperinit_training.measure.verify import agreement
 
     parser = _parser(
@@ -155,7 +170,7 @@ def verify(argv: Sequence[str]) -> int:
     )
     parser.add_argument("source", help="a name that `hyperinit sources` lists, or the path of an artifact")
     parser.add_argument("--data", type=Path, help="folder of the images, or an .npz file")
-    parser.add_argument("--draws", type=int, default=50, help="networks drawn for each method, at least 2")
+    parser.add_argument("--draws", type=int, default=50, help="networks to sample for each method, at least 2")
     arguments = parser.parse_args(argv)
     if arguments.draws < 2:
         raise ArgumentError(f"--draws must be at least 2, got {arguments.draws}: one network has no spread")
@@ -165,25 +180,27 @@ def verify(argv: Sequence[str]) -> int:
 
 
 def import_reference(argv: Sequence[str]) -> int:
-    """`hyperinit import-reference`: the authors' released autoencoder and a zoo folder to an artifact."""
+    """Run `hyperinit import-reference`: the authors' released autoencoder and a zoo become an artifact."""
     from hyperinit_training.sources.from_release import import_reference as imported
 
     parser = _parser(
         "import-reference",
-        "Turn a released autoencoder into an artifact; in half precision.",
+        "Make an artifact of an autoencoder that the authors released. It is stored in half precision.",
         "import-reference RELEASED mine.safetensors --anchors ZOO",
     )
-    parser.add_argument("folder", type=Path, help="holds config_ae.json and checkpoint_ae.pt")
+    parser.add_argument("folder", type=Path, help="folder with config_ae.json and checkpoint_ae.pt")
     parser.add_argument("out", type=Path, help="the artifact to write, a .safetensors file")
-    parser.add_argument("--anchors", type=Path, help="a folder that `hyperinit zoo` wrote for the same images; needed")
-    parser.add_argument("--licence", default="not stated", help="of the released weights and of the images")
+    parser.add_argument(
+        "--anchors", type=Path, help="required: a folder that `hyperinit zoo` wrote for the same images"
+    )
+    parser.add_argument("--licence", default="not stated", help="licence of the released weights and of the images")
     arguments = parser.parse_args(argv)
     if arguments.out.suffix != ".safetensors":
         raise ArgumentError(f"OUT must end in .safetensors, got {arguments.out}")
     if arguments.anchors is None:
         raise ArgumentError(
-            "an artifact needs anchors, and the released ones lie in a pickled file that is never opened; make a zoo "
-            "with `hyperinit zoo` for the images of this autoencoder and give its folder with --anchors"
+            "an artifact needs anchors, and the released ones are in a pickled file, which is never opened; make a zoo "
+            "with `hyperinit zoo` for the images of this autoencoder and pass its folder with --anchors"
         )
     found = imported(
         arguments.folder, Zoo.load(arguments.anchors), source=arguments.out.stem, licence=arguments.licence
@@ -193,10 +210,10 @@ def import_reference(argv: Sequence[str]) -> int:
 
 
 def demo(argv: Sequence[str]) -> int:
-    """`hyperinit demo`: the main job on the embedded digits, in under a minute and without network."""
+    """Run `hyperinit demo`, in under a minute and without network access."""
     from hyperinit_training.measure.demo import run
 
-    title = "Start a network from generated weights and compare it with PyTorch's default."
+    title = "Compare sampled starting weights with PyTorch's default initialisation on handwritten digits."
     arguments = _parser("demo", title, "demo").parse_args(argv)
     show(*run(), as_json=arguments.json)
     return 0
@@ -207,23 +224,27 @@ def _parser(name: str, description: str, examples: str) -> argparse.ArgumentPars
         prog=f"hyperinit {name}", description=description, epilog=f"examples:\n  hyperinit {examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print JSON for machines")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
 def _add_recipe(parser: argparse._ActionsContainer, *, required: bool = True) -> None:
-    parser.add_argument("--recipe", required=required, help=f"{', '.join(recipes())}, or a .toml file")
+    parser.add_argument(
+        "--recipe", required=required, help=f"name of a recipe ({', '.join(recipes())}) or a .toml file"
+    )
     parser.add_argument("--data", type=Path, help="folder of the images, or an .npz file; digits need none")
 
 
 def _add_scale(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--models", type=int, help="networks to train, instead of what the recipe says")
-    parser.add_argument("--epochs", type=int, help="epochs of seeds or ancestors; a family's members keep theirs")
-    parser.add_argument("--images", type=int, help="train on fewer images")
+    parser.add_argument("--models", type=int, help="number of networks to train; default: as in the recipe")
+    parser.add_argument(
+        "--epochs", type=int, help="epochs of seeds or ancestors; members of a family keep their own number"
+    )
+    parser.add_argument("--images", type=int, help="number of training images; default: as in the recipe")
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; default %(default)s")
+    parser.add_argument("--device", default="cpu", help="device to train on: cpu, cuda or cuda:N; default %(default)s")
 
 
 def _recipe(arguments: argparse.Namespace) -> Recipe:
@@ -231,7 +252,10 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
     if hasattr(arguments, "models"):
         found = scaled(recipe.zoo, models=arguments.models, epochs=arguments.epochs, images=arguments.images)
         if arguments.models and found.models != arguments.models:
-            print(f"{found.models} models, a multiple of {found.families} families", file=sys.stderr)
+            print(
+                f"trains {found.models} models: the number must be a multiple of the {found.families} families",
+                file=sys.stderr,
+            )
         recipe = replace(recipe, zoo=found)
     if getattr(arguments, "steps", None) is not None:
         recipe = replace(recipe, autoencoder=replace(recipe.autoencoder, steps=arguments.steps))
@@ -239,7 +263,7 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
 
 
 def _check_out(out: Path) -> None:
-    """Refuse a place that could not be written or a name that nothing could load, before hours are spent."""
+    """Check the name and the folder of the artifact before anything is trained."""
     if out.suffix != ".safetensors":
         raise ArgumentError(f"--out must end in .safetensors, got {out}")
     try:
@@ -250,12 +274,12 @@ def _check_out(out: Path) -> None:
 
 
 def _existing(folder: Path) -> Path:
-    """Return the nearest folder that is there already."""
+    """Return the nearest parent folder that exists."""
     return folder if folder.exists() else _existing(folder.parent)
 
 
 def _wrote(representation: HyperRepresentation, out: Path, *, as_json: bool) -> int:
-    """Say what was written and what it is worth."""
+    """Print the card and the size of the written artifact, and return exit code 0."""
     size = out.stat().st_size
     text = f"{representation.card}\n\nwrote {out} ({size / 1e6:.1f} MB)"
     show(text, {"file": str(out), "bytes": size, "card": asdict(representation.card)}, as_json=as_json)

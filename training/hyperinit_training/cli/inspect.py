@@ -1,4 +1,4 @@
-"""The command `hyperinit zoo inspect`."""
+"""Arguments and output of `hyperinit zoo inspect`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,22 @@ from hyperinit_training.checkpoints.read import read_checkpoints
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `hyperinit zoo inspect` takes."""
+    """Add the arguments of `hyperinit zoo inspect`."""
     parser.add_argument("source", metavar="DIR", help="folder, glob pattern in quotes, or .txt file of paths")
     parser.add_argument("--model", metavar="MODULE:FACTORY", help="importable callable that makes the network")
-    parser.add_argument("--evaluate", metavar="MODULE:FUNCTION", help="gives a network's score; needs --model")
-    parser.add_argument("--scores", metavar="FILE", help=".csv or .json of file, score, epoch; default DIR/scores.csv")
+    parser.add_argument("--evaluate", metavar="MODULE:FUNCTION", help="returns a network's score; needs --model")
+    parser.add_argument(
+        "--scores",
+        metavar="FILE",
+        help=".csv or .json file with the columns file, score, epoch; default DIR/scores.csv",
+    )
 
 
 def answer(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
-    """Read and describe the zoo that the arguments name; models with NaN are named and left out."""
+    """Read the zoo in the arguments, and return its description as text and as data.
+
+    Networks with NaN are listed and left out.
+    """
     model = load_factory(arguments.model) if arguments.model else None
     evaluate = load_callable(arguments.evaluate) if arguments.evaluate else None
     if evaluate is not None and model is None:

@@ -1,1 +1,1 @@
-"""Measuring sources: accuracy, novelty, usability, and plots of a run."""
+"""Measure sources: accuracy, novelty, usability, and plots of a run."""

@@ -1,4 +1,4 @@
-"""The main job on the embedded digits: what a network can do before and after `init_`, in under a minute."""
+"""The demo: compare PyTorch's default initialisation with `init_` on the embedded digits, in under a minute."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ SOURCE = "digits"
 
 
 def run(*, seed: int = 0) -> tuple[str, dict[str, Any]]:
-    """Compare PyTorch's default start with a generated one on held-out digits; returns the report and its data.
+    """Compare default with sampled starting weights on held-out digits, and return a report and its data.
 
-    The same seed makes both networks, so that only the starting weights differ.
+    Both networks are built with the same seed, so that they differ in nothing but `init_`.
     """
     began = time.monotonic()
     images = load_images("digits")
@@ -55,7 +55,7 @@ def _tensors(images: Images, split: str) -> tuple[Tensor, Tensor]:
 
 
 def _start(make: Callable[[], nn.Module], images: Images) -> tuple[float, float]:
-    """Accuracy of a network as it is and after one epoch of training."""
+    """Return the accuracy of a network before training and after one epoch, each 0 to 1."""
     model = make()
     before = accuracy(model, *_tensors(images, "test"))
     fit(model, *_tensors(images, "train"), epochs=1, rate=3e-3, batch=64, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""Plain PyTorch training and evaluation of any classifier: what a user's own script does."""
+"""Train and evaluate any classifier in plain PyTorch, as a user's own script would."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def fit(  # noqa: PLR0913 - a model, its data and four numbers
     batch: int,
     generator: torch.Generator,
 ) -> nn.Module:
-    """Train `model` in place with Adam on cross entropy and return it; see `epochs_of` to look in between."""
+    """Train `model` in place with Adam on cross entropy and return it. Arguments are those of `epochs_of`."""
     for _ in epochs_of(model, x, y, epochs=epochs, rate=rate, batch=batch, generator=generator):
         pass
     return model
@@ -37,7 +37,7 @@ def epochs_of(  # noqa: PLR0913 - as `fit`
     batch: int,
     generator: torch.Generator,
 ) -> Iterator[int]:
-    """Train `model` in place with Adam at a constant rate; yields the number of epochs done after each.
+    """Train `model` in place with Adam at a constant rate, and yield the number of finished epochs after each one.
 
     Args:
         model: a classifier that returns logits (B, classes).
@@ -45,8 +45,8 @@ def epochs_of(  # noqa: PLR0913 - as `fit`
         y: labels, int64 (n,).
         epochs: passes over the images.
         rate: learning rate.
-        batch: images a step; a last smaller batch is used too.
-        generator: decides the order of the images.
+        batch: images per step. The last batch of an epoch may be smaller and is used.
+        generator: draws the order of the images.
     """
     optimizer = torch.optim.Adam(model.parameters(), rate)
     for epoch in range(1, epochs + 1):
@@ -60,7 +60,7 @@ def epochs_of(  # noqa: PLR0913 - as `fit`
 
 
 def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
-    """Share of right answers on images (n, C, H, W) with labels (n,), 0 to 1, in evaluation mode.
+    """Return the share of right answers on images (n, C, H, W) with labels (n,), 0 to 1, in evaluation mode.
 
     >>> accuracy(nn.Flatten(), torch.eye(3)[:, :, None], torch.tensor([0, 1, 1]))
     0.6666666666666666

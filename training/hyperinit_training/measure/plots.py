@@ -1,4 +1,4 @@
-"""Pictures of a training run: the losses, reconstruction by layer, and scores of real and decoded networks."""
+"""Plot a training run: losses, reconstruction by layer, and scores of real, reconstructed and sampled networks."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ from typing import Any
 from hyperinit.files.atomic import replacing
 from hyperinit_training.measure.usability import Usability
 
-LAYERS = 40  # bars that can be read
+LAYERS = 40  # bars that stay readable in one plot
 
 
 def draw(folder: Path, found: Usability) -> list[Path]:
-    """Write `losses.png`, `reconstruction.png` and, if networks were scored, `scores.png` into a run's folder."""
+    """Write the plots of a run into its folder and return their paths.
+
+    They are `losses.png`, `reconstruction.png` if networks were held out, and `scores.png` if networks were scored.
+
+    Args:
+        folder: of the run; holds `log.jsonl`.
+        found: the measured figures.
+    """
     records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     made = [_save(folder / "losses.png", _losses(records))]
     if found.layer_r2:
@@ -58,7 +65,7 @@ def _scores(found: Usability) -> Any:
     names = list(found.figures)
     rows = [found.figures[name] for name in names]
     axes.errorbar([row["score"] for row in rows], names, xerr=[row["std"] for row in rows], fmt="o", capsize=3)
-    axes.set(xlabel="score, mean and spread", title="Real, reconstructed and drawn networks")
+    axes.set(xlabel="score, mean and spread", title="Real, reconstructed and sampled networks")
     axes.invert_yaxis()
     return figure
 

@@ -1,4 +1,4 @@
-"""Measure a hyper-representation again and compare with what its card says."""
+"""Measure a hyper-representation again and compare the result with its card."""
 
 from __future__ import annotations
 
@@ -17,33 +17,40 @@ from hyperinit_training.measure.yardstick import Yardstick
 
 
 def agreement(representation: HyperRepresentation, data: Path | None, draws: int) -> tuple[str, dict[str, Any]]:
-    """Draw networks with other seeds than the card's and compare accuracies, method by method.
+    """Sample with other seeds than the card's and compare accuracies, method by method.
 
-    Two means agree if they differ by at most four standard errors plus 0.1 points; the zoo's own snapshots, which
-    involve no chance, by 0.1 points. All draws of `neigh` share one map, which a rounding error turns into another one
-    and which therefore differs between machines: its means may differ by their draws' spread.
+    Two means agree if they differ by at most four standard errors plus 0.1 points. The zoo's own snapshots involve no
+    chance and may differ by 0.1 points. All samples of `neigh` share one map. A rounding error changes that map, so it
+    differs between machines, and the means may differ by the spread of the samples.
+
+    Args:
+        representation: with a measured card.
+        data: folder of the images or an `.npz` file; None for embedded images.
+        draws: networks to sample for each method, at least 2.
 
     Returns:
         A report, and its data: the figures "measured" by method, those "stated" by the card, and the names of the
         methods that "disagree".
 
     Raises:
-        DataError: if the images are not there.
+        DataError: if the images are missing.
         ArtifactError: if the card states no figures.
-        LayoutError: if the zoo's network is not the CNN that the compiled kernels evaluate.
+        LayoutError: if the zoo was not trained from a recipe of this package.
     """
     card = representation.card
     activation = _activation(card)
     if "zoo" not in card.measured:
         raise ArtifactError(
-            f"the card of {card.source} must state measured figures to be verified, got none of the zoo"
+            f"the card of {card.source} must hold measured figures to be verified, got none for the zoo"
         )
     images = load_images(card.zoo["images"]["name"], data)
     snapshots = representation.anchors.weights
     test = Yardstick.on(snapshots, images.normalised("test"), activation)
     generator = torch.Generator().manual_seed(20_000)
     found = {"zoo": test.measure(snapshots)}
-    for name in (name for name in representation.methods() if name in card.measured):  # cards may lack newer ones
+    for name in (
+        name for name in representation.methods() if name in card.measured
+    ):  # an older card lacks newer methods
         found[name] = test.measure(representation.sample(draws, method=name, generator=generator))
     lines, disagree = [], []
     for name, row in found.items():
@@ -58,6 +65,7 @@ def agreement(representation: HyperRepresentation, data: Path | None, draws: int
 
 
 def _tolerance(name: str, row: dict[str, float], stated: dict[str, float]) -> float:
+    """Return how far two accuracies of a row may differ, 0 to 1."""
     if name == "zoo":
         return 0.001
     if getattr(METHODS[name].sampler, "chaotic", False):
@@ -69,4 +77,6 @@ def _activation(card: Card) -> str:
     try:
         return str(card.zoo["recipe"]["activation"])
     except (KeyError, TypeError):
-        raise LayoutError(f"{card.source} was not made from a recipe of this package and cannot be verified") from None
+        raise LayoutError(
+            f"the zoo of {card.source} must come from a recipe of this package to be verified, got none in its card"
+        ) from None

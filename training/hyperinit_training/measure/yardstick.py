@@ -1,10 +1,10 @@
-"""What generated networks are worth: their accuracy, and whether they are new.
+"""Measure the accuracy and the novelty of generated networks.
 
-Published generators of weights mostly copy (Zeng et al. 2025, arXiv:2506.07998), so accuracy never stands alone here:
-beside it stand the distance to the nearest training snapshot and the overlap of wrong answers with it, with the same
-figures of real networks that were held out as the yardstick.
+Published generators of weights mostly copy (Zeng et al. 2025, arXiv:2506.07998), so accuracy is always reported with
+two figures of novelty: the distance to the nearest training snapshot, and the largest overlap of wrong answers with a
+snapshot. The same figures of held-out real networks are the yardstick.
 
-Letters: N networks, D weights per network, I images.
+Letters: N networks, M training snapshots, D weights per network, I images, C channels.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ Data = tuple[Floats, NDArray[np.int64]]
 
 
 def mistakes(weights: Tensor, data: Data, activation: str = "tanh") -> Tensor:
-    """Which images each zoo CNN gets wrong.
+    """Return which images each zoo CNN classifies wrongly.
 
     Args:
         weights: (N, D).
         data: normalised images (I, C, 28, 28) and labels (I,).
-        activation: of the networks.
+        activation: of the networks, such as "tanh".
 
     Returns:
-        bool (N, I).
+        True where an answer is wrong, bool (N, I).
     """
     images, labels = data
 
@@ -47,15 +47,23 @@ def mistakes(weights: Tensor, data: Data, activation: str = "tanh") -> Tensor:
 
 
 def overlap(wrong: Tensor, others: Tensor) -> Tensor:
-    """Largest intersection over union of each network's wrong answers (N, I) with those of any other (M, I), (N,).
+    """Return the largest overlap (intersection over union) of each network's wrong answers with those of any other.
+
+    Args:
+        wrong: wrong answers of the networks, bool (N, I).
+        others: wrong answers of the networks to compare with, bool (M, I).
+
+    Returns:
+        float32 (N,), 0 to 1. A copy has 1. A network without wrong answers has 0.
 
     >>> wrong = torch.tensor([[True, True, False]])
     >>> overlap(wrong, torch.tensor([[False, True, True], [True, False, False]]))
     tensor([0.5000])
     """
     a, b = wrong.float(), others.float()
-    both = a @ b.T  # (N, M)
-    either = a.sum(1, keepdim=True) + b.sum(1) - both
+    both = a @ b.T  # (N, M): images that both get wrong, counted by a matrix product
+    either = a.sum(1, keepdim=True) + b.sum(1) - both  # (N, M): |A or B| = |A| + |B| - |A and B|
+    # Right answers are left out: two good networks agree on most images anyway, and only mistakes tell copies apart.
     return (both / either.clamp(min=1)).amax(1)
 
 
@@ -82,7 +90,7 @@ def figures(weights: Tensor, wrong: Tensor, snapshots: Tensor, snapshots_wrong: 
 
 
 def _distances(weights: Tensor, snapshots: Tensor) -> Tensor:
-    """Distances (N, M) by subtraction: the default's matrix product gives copies a distance above 0."""
+    """Return distances (N, M) by subtraction. The default matrix product gives copies a distance above 0."""
     distances: Tensor = torch.cdist(weights, snapshots, compute_mode="donot_use_mm_for_euclid_dist")
     return distances
 
@@ -114,5 +122,5 @@ class Yardstick:
         return cls(data, activation, train, mistakes(train, data, activation))
 
     def measure(self, weights: Tensor) -> dict[str, float]:
-        """Figures of networks (N, D), see `measure.figures`."""
+        """Return the figures of networks (N, D), see `figures`."""
         return figures(weights, mistakes(weights, self.data, self.activation), self.train, self.train_wrong)

@@ -1,1 +1,1 @@
-"""Ways to make a source: from a recipe, from checkpoints, or from the authors' release."""
+"""Make a source from a recipe, from checkpoints, or from the authors' release."""

@@ -1,4 +1,4 @@
-"""From a trained autoencoder to a finished hyper-representation: anchors, options, recommendation, measured card."""
+"""Finish a hyper-representation: choose the bandwidth and the recommended method, and measure the card."""
 
 from __future__ import annotations
 
@@ -18,29 +18,40 @@ from hyperinit_training.measure.yardstick import Yardstick
 from hyperinit_training.zoo.zoo import Zoo
 
 BANDWIDTHS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
-CANDIDATES = ("kde", "kde30", "local", "local30")  # methods that may be recommended
-MARGIN = 0.005  # how much validation accuracy novelty may cost
+CANDIDATES = ("kde", "kde30", "local", "local30")  # methods that can be recommended
+MARGIN = 0.005  # validation accuracy, 0 to 1, that may be given up for novelty
 
 
 def finish(
     representation: HyperRepresentation, zoo: Zoo, images: Images, *, draws: int = 50, seed: int = 0
 ) -> HyperRepresentation:
-    """Choose bandwidth and method by validation images; write the figures of all methods on test images into the card.
+    """Choose bandwidth and method on validation images, and measure all methods on test images for the card.
 
-    Samplers that need training are trained. A method that needs more anchors than there are is not measured, and a
-    printed line says so.
+    Samplers that need training are trained. A method that needs more anchors than the zoo has is not measured, and a
+    line on standard error says so.
 
-    The bandwidth (unless the recipe sets one) is the widest at which `kde` stays within half a point of the zoo's own
-    accuracy. The recommendation is the method with the least overlap of wrong answers with training snapshots among
-    those within half a point of the best accuracy. Test images decide nothing. What is measured is what a reader of the
-    artifact gets: rounded to half precision, which gives `neigh` another map.
+    Unless the recipe sets the bandwidth, it is the widest at which the accuracy of `kde` is at most half a point below
+    the zoo's. Of the methods at most half a point below the best accuracy, the one whose wrong answers overlap least
+    with those of a training snapshot is recommended. Test images have no influence on either choice.
+
+    The figures are those of the saved artifact, which is rounded to half precision.
+
+    Args:
+        representation: assembled, with a card without figures.
+        zoo: the prepared zoo.
+        images: the data set that the zoo was trained on.
+        draws: networks to sample for each method.
+        seed: of the samples.
     """
     activation = zoo.provenance["recipe"]["activation"]
     val = Yardstick.of(zoo, images.normalised("val"), activation)
     if not representation.header.samplers.bandwidth:
         representation = _with_bandwidth(representation, val, draws, seed + 1)
+    # The rounding moves the map of `neigh`, so everything is measured on the artifact as it is read back.
     representation = _as_read(representation.train_samplers())
     found = {name: val.measure(_draw(representation, name, draws, seed + 1)) for name in CANDIDATES}
+    # Accuracy first, then novelty: among methods about as accurate as the best, take the one that copies least. A seed
+    # of its own keeps these samples apart from the measured ones below.
     best = max(found[name]["accuracy"] for name in CANDIDATES)
     fit = [name for name in CANDIDATES if found[name]["accuracy"] >= best - MARGIN]
     recommended = min(fit, key=lambda name: found[name]["overlap"])
@@ -63,7 +74,7 @@ def finish(
 
 
 def _as_read(representation: HyperRepresentation) -> HyperRepresentation:
-    """Return the hyper-representation as it is read from its artifact."""
+    """Save the hyper-representation and read it back, which rounds it to half precision."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "rounded.safetensors"
         representation.save(path)
@@ -71,7 +82,7 @@ def _as_read(representation: HyperRepresentation) -> HyperRepresentation:
 
 
 def _with_bandwidth(representation: HyperRepresentation, val: Yardstick, draws: int, seed: int) -> HyperRepresentation:
-    """Widen the kernels for as long as accuracy bears it: the wider, the farther from the training snapshots."""
+    """Set the widest bandwidth that keeps the accuracy. A wider kernel samples farther from the training snapshots."""
     least = 1 - val.train_wrong.float().mean().item() - MARGIN
     chosen = _changed(representation, bandwidth=BANDWIDTHS[0])
     for bandwidth in BANDWIDTHS[1:]:

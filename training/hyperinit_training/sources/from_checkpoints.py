@@ -1,11 +1,12 @@
-"""From a folder of somebody's checkpoints to a hyper-representation, in one call.
+"""Make a source from a folder of the user's own checkpoints, in one call.
 
 Letters: N networks, D weights per network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -18,33 +19,36 @@ from hyperinit.cli.factories import load_factory
 from hyperinit.errors import ArgumentError, LayoutError, ZooError
 from hyperinit.layout import Layout
 from hyperinit.representation import HyperRepresentation
+from hyperinit.representation.card import Card
+from hyperinit.samplers import SamplerOptions
 from hyperinit_training.checkpoints import families as checkpoints_families
 from hyperinit_training.checkpoints.as_zoo import as_zoo
-from hyperinit_training.checkpoints.read import Checkpoints, Evaluation, read_checkpoints
+from hyperinit_training.checkpoints.read import Evaluation, read_checkpoints
 from hyperinit_training.machine import processes
 from hyperinit_training.machine.devices import device_of
 from hyperinit_training.machine.run_files import write_json
 from hyperinit_training.measure.plots import draw
 from hyperinit_training.measure.usability import Usability, scorer, usability
 from hyperinit_training.recipes.presets import preset as preset_of
-from hyperinit_training.sources.assemble import assembled
+from hyperinit_training.sources.assemble import assemble, unit_scores
 from hyperinit_training.symmetry import permutation_groups, sign_groups
 from hyperinit_training.symmetry.example import guess_input
 from hyperinit_training.symmetry.positions import Groups
 from hyperinit_training.train_autoencoder import prepare, train_autoencoder
 from hyperinit_training.train_autoencoder.train import timed
 
-ONE_FAMILY = 0.8  # share of the networks in the largest family, above which all count as one
+ONE_FAMILY = 0.8  # share of the networks in the largest family from which on all count as one family
+BANDWIDTH = 0.05  # of the sampling methods, in latent units
 
 
 @dataclass(frozen=True)
 class Made:
-    """A hyper-representation of somebody's own zoo, and what was found of it.
+    """A hyper-representation of the user's own zoo, and the result of measuring it.
 
     Args:
         representation: with its card.
-        usability: figures, and in words whether it can be used.
-        notes: what was done otherwise than one might expect.
+        usability: figures, and a verdict in words.
+        notes: limits met on the way, such as symmetries that could not be found.
     """
 
     representation: HyperRepresentation
@@ -53,7 +57,9 @@ class Made:
 
 
 def train(zoo: str | Path, *, model: Callable[[], nn.Module] | str, **options: Any) -> HyperRepresentation:
-    """Train a hyper-representation on a folder of checkpoints; `make` with the same arguments also says what was found.
+    """Train a hyper-representation on a folder of checkpoints. Arguments and errors are those of `make`.
+
+    `make` returns the measured figures as well.
 
     >>> train("checkpoints/", model="mypackage.models:make_net", out="mine.safetensors")  # doctest: +SKIP
     """
@@ -79,71 +85,53 @@ def make(  # noqa: PLR0913 - all but the first two have defaults
 ) -> Made:
     """Read checkpoints, train an autoencoder on them, measure it, and write an artifact.
 
-    A run that was killed goes on where it was when it is started again with the same arguments, and ends the same.
+    Call it again with the same arguments to resume a run that was killed. The result is the same.
 
     Args:
         zoo: folder, glob pattern or `.txt` file of checkpoints, see `checkpoints.read_checkpoints`.
-        model: makes the network, or "module:factory".
-        out: artifact to write; None writes none.
+        model: callable that makes the network, or "module:factory".
+        out: artifact to write, a `.safetensors` file; None writes none.
         run: folder for work in progress and plots; None is `runs/NAME` by the name of `out` or `zoo`.
         scores: file of scores; by default a folder's `scores.csv`.
-        evaluate: gives a network's score, higher is better. It decides the recommended method, so it must not use
-            test images.
-        example_input: what the network is called with, to find neurons that may be reordered. None tries some sizes.
-        groups: written down by hand, for a network that torch.fx cannot trace, see `symmetry.permutation_groups`.
+        evaluate: returns the score of a network, higher is better. It chooses the recommended method, so it must
+            not use test images.
+        example_input: input of the network, used to find neurons that may be reordered. None tries common sizes.
+        groups: permutation groups for a network that torch.fx cannot trace, see `symmetry.permutation_groups`.
         preset: "tiny", "small" or "paper".
-        minutes: train the autoencoder about that long instead of for the preset's steps.
-        holdout: share of the networks that are held out of training, to judge by; at least 8 are trained on.
+        minutes: train the autoencoder for about this long, in place of the preset's number of steps.
+        holdout: share of the networks that are held out to judge samples by. At least 8 are kept for training.
         skip_bad: leave networks with NaN out.
-        seed: decides everything.
+        seed: of every random choice.
         device: where the autoencoder trains, "cpu", "cuda" or "cuda:N".
 
     Raises:
         ArgumentError, LayoutError, ZooError, UnknownNameError: for bad input; nothing is written then.
+        ZooError: if a file cannot be written.
+        OSError: only if `model` or `evaluate` raises one.
     """
     _check(minutes, holdout, out)
     device = device_of(device)
     factory = load_factory(model) if isinstance(model, str) else model
     found = read_checkpoints(zoo, model=factory, scores=scores, evaluate=evaluate, skip_bad=skip_bad)
     folder = Path(run) if run is not None else Path("runs") / Path(out or zoo).stem
-    try:
-        return _make(
-            found,
-            factory,
-            Path(zoo).name,
-            folder,
-            out,
-            evaluate,
-            example_input,
-            groups,
-            preset,
-            minutes,
-            holdout,
-            seed,
-            device,
-        )
-    except OSError as error:
-        raise ZooError(
-            f"{folder} must be a folder that can be written, got: {error}; make room, then the same command goes on"
-        ) from error
 
-
-def _make(  # noqa: PLR0913
-    found: Checkpoints, factory: Callable[[], nn.Module], name: str, folder: Path, out: str | Path | None,
-    evaluate: Evaluation | None, example_input: Any, groups: Any, preset: str, minutes: float | None,
-    holdout: float, seed: int, device: torch.device,
-) -> Made:  # fmt: skip
     layout, signs, notes = _symmetries(factory, example_input, groups)
     families = checkpoints_families.families(checkpoints_families.distances(found), checkpoints_families.spread(found))
     raw = as_zoo(found, layout, families.labels, factory, holdout, seed)
     one_family = families.sizes[0] >= ONE_FAMILY * len(found)
     recipe = preset_of(preset, layout, len(raw.part("train")), one_family=one_family, seed=seed)
     prepared = prepare(raw, recipe)
-    recipe = timed(recipe, prepared, minutes, folder, device)
-    signs = signs if recipe.permutations else None
-    autoencoder = train_autoencoder(recipe, prepared, folder, signs=signs, device=device)
-    title = f"{len(found)} checkpoints of {name}"
-    bare = assembled(autoencoder, prepared, Path(out or name).stem, title)
+    with _writing(folder):
+        recipe = timed(recipe, prepared, minutes, folder, device)
+        signs = signs if recipe.permutations else None
+        autoencoder = train_autoencoder(recipe, prepared, folder, signs=signs, device=device)
+
+    card = Card(
+        source=Path(out or zoo).stem, title=f"{len(found)} checkpoints of {Path(zoo).name}", licence="not stated",
+        citation="", preprocessing={}, zoo={}, recommended="kde", measured={},
+    )  # fmt: skip
+    options, ranks = SamplerOptions(bandwidth=BANDWIDTH), unit_scores(prepared.part("train").scores)
+    bare = assemble(prepared, autoencoder, card, options, scores=ranks)
     score = None if evaluate is None else scorer(factory, layout, evaluate)
     measured = usability(bare, prepared, score, ranked=found.scores is not None)
     facts = {
@@ -153,26 +141,45 @@ def _make(  # noqa: PLR0913
         "date": date.today().isoformat(), "notes": list(notes), "verdict": list(measured.words),
         "figures": measured.figures, "held-out R2": measured.held_out_r2,
     }  # fmt: skip
-    card = replace(bare.card, recommended=measured.recommended, zoo=facts)
-    representation = bare.with_header(replace(bare.header, card=card))
+    card = replace(card, recommended=measured.recommended, zoo=facts)
+    made = Made(bare.with_header(replace(bare.header, card=card)), measured, tuple(notes))
+    _write(made, folder, out)
+    return made
+
+
+def _write(made: Made, folder: Path, out: str | Path | None) -> None:
+    """Write the result and the plots into the run's folder, and the artifact. The first process writes."""
     if processes.is_first():
-        write_json(folder / "result.json", {"usability": asdict(measured), "notes": notes})
-        draw(folder, measured)
+        with _writing(folder):
+            write_json(folder / "result.json", {"usability": asdict(made.usability), "notes": list(made.notes)})
+            draw(folder, made.usability)
         if out is not None:
-            representation.save(Path(out))
+            with _writing(Path(out).parent):
+                made.representation.save(Path(out))
     processes.barrier()
-    return Made(representation, measured, tuple(notes))
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn an OSError of our own files into a ZooError. No callable of the user may run inside."""
+    try:
+        yield
+    except OSError as error:
+        raise ZooError(
+            f"{folder} must be a folder that can be written, got: {error}; free space or fix the permissions, then run "
+            "the same command again to resume"
+        ) from error
 
 
 def _symmetries(
     factory: Callable[[], nn.Module], example_input: Any, groups: Any
 ) -> tuple[Layout, Groups | None, list[str]]:
-    """Read the layout with its permutation groups, and the signs that may flip; notes say why there are not more."""
+    """Return the layout with its permutation groups, the groups of signs that may flip, and notes on missing ones."""
     module = factory()
     layout = Layout.of(module)
     example = guess_input(module) if example_input is None else example_input
     if example is None:
-        why = "no input of a usual size fits the network, so its symmetries were not looked for: give example_input"
+        why = "no input of a common size fits the network, so its symmetries are unknown: pass example_input"
         return layout.with_groups({}), None, [why]
     try:
         symmetry = permutation_groups(module, example, groups)
@@ -180,7 +187,7 @@ def _symmetries(
     except LayoutError as error:
         if groups is not None:
             raise
-        return layout.with_groups({}), None, [f"no symmetries: {error}; groups can be written down by hand"]
+        return layout.with_groups({}), None, [f"symmetries are unknown: {error}; pass groups to name them"]
     found = signs if signs and any(any(axes) for axes in signs.values()) else None
     return layout.with_groups(symmetry.groups), found, list(symmetry.notes)
 

@@ -1,4 +1,4 @@
-"""What `hyperinit pretrain`, `zoo` and `train --recipe` do: the steps of a recipe, each left alone if it is done."""
+"""Make a source from a recipe: train its zoo, train its autoencoder, measure it. Finished steps are not repeated."""
 
 from __future__ import annotations
 
@@ -7,22 +7,29 @@ from pathlib import Path
 
 from torch import nn
 
+from hyperinit.autoencoder import Autoencoder
 from hyperinit.errors import ArgumentError
 from hyperinit.hub import publish, sources
 from hyperinit.representation import HyperRepresentation
+from hyperinit.representation.card import Card
 from hyperinit_training.images.dataset import load_images
 from hyperinit_training.machine import processes
 from hyperinit_training.recipes.load import Recipe
+from hyperinit_training.sources.assemble import assemble, zoo_facts
 from hyperinit_training.zoo.zoo import Zoo
 
 
 def check_one_network(recipe: Recipe) -> None:
-    """Refuse networks that differ in more than their weights: what is decoded would have no activation of its own."""
+    """Refuse a zoo of several activations: weights are decoded, an activation is not.
+
+    Raises:
+        ArgumentError: if the recipe varies the activation.
+    """
     if "activation" in recipe.zoo.vary:
         raise ArgumentError(
-            f"an artifact's networks must have one activation, those of {recipe.name} have "
+            f"all networks of an artifact must have one activation, those of {recipe.name} have "
             f"{', '.join(map(str, recipe.zoo.vary['activation']))}; make the zoo with `hyperinit zoo`, and train its "
-            "autoencoder with hyperinit_training.train_autoencoder, which needs none"
+            "autoencoder with hyperinit_training.train_autoencoder, which writes no artifact"
         )
 
 
@@ -36,7 +43,21 @@ def zoo_of(  # noqa: PLR0913
     network: Callable[[], nn.Module] | None = None,
     workers: int | None = None,
 ) -> Zoo:
-    """Train the zoo unless `folder` holds it already; device, network and workers are those of `train_zoo`."""
+    """Train the zoo of a recipe, or load it if `folder` holds it already.
+
+    Args:
+        recipe: its `zoo` part is used.
+        data: folder of the images or an `.npz` file; None for embedded images.
+        folder: of the zoo.
+        half: store the weights in half precision.
+        device: as for `train_zoo`.
+        network: as for `train_zoo`.
+        workers: as for `train_zoo`.
+
+    Raises:
+        ArgumentError: if `folder` holds the zoo of another recipe or network.
+        DataError: if the images are missing.
+    """
     from hyperinit_training.train_zoo import train_zoo
     from hyperinit_training.train_zoo.train import network_name
 
@@ -44,7 +65,7 @@ def zoo_of(  # noqa: PLR0913
         found = Zoo.load(folder)
         wanted = (recipe.zoo.to_json(), network_name(network))
         if (found.provenance.get("recipe"), found.provenance.get("network")) != wanted:
-            raise ArgumentError(f"{folder} holds the zoo of another recipe; name another folder or delete it")
+            raise ArgumentError(f"{folder} holds the zoo of another recipe; choose another folder or delete it")
     else:
         images = load_images(recipe.zoo.images, data)
         found = train_zoo(recipe.zoo, images, folder, device=device, network=network, workers=workers)
@@ -54,7 +75,7 @@ def zoo_of(  # noqa: PLR0913
 
 
 def summary(found: Zoo, folder: Path) -> str:
-    """Say in one line what a zoo holds."""
+    """Return one line with the number of snapshots and the range of their test accuracies."""
     test = [s.test for s in found.snapshots]
     return f"{folder}: {len(found)} snapshots, test accuracy {min(test):.2%} to {max(test):.2%}"
 
@@ -62,8 +83,15 @@ def summary(found: Zoo, folder: Path) -> str:
 def representation_of(  # noqa: PLR0913
     recipe: Recipe, folder: Path, data: Path | None, run: Path, out: Path, *, device: str = "cpu"
 ) -> HyperRepresentation:
-    """Train the autoencoder on the zoo in `folder`, measure it, write the artifact and register an embedded one."""
-    from hyperinit_training.sources.assemble import assemble
+    """Train an autoencoder on the zoo in `folder`, measure the hyper-representation, and write its artifact.
+
+    An artifact in the folder of embedded sources is also registered.
+
+    Raises:
+        ArgumentError: if the zoo was trained on other images, or on other networks than the paper's CNN.
+        DataError: if the images are missing.
+        ZooError: if the zoo is too small, or `run` holds a checkpoint of another run.
+    """
     from hyperinit_training.sources.choose import finish
     from hyperinit_training.train_autoencoder import prepare, train_autoencoder
 
@@ -73,14 +101,14 @@ def representation_of(  # noqa: PLR0913
         raise ArgumentError(f"{folder} must hold a zoo trained on {recipe.zoo.images}, got one trained on {name}")
     if "network" in found.provenance:
         raise ArgumentError(
-            f"an artifact is measured with the paper's CNN, and {folder} holds networks of another kind"
+            f"{folder} must hold networks of the paper's CNN, which an artifact is measured with, got other networks"
         )
     images = load_images(recipe.zoo.images, data)
     found = prepare(found, recipe.autoencoder)
     autoencoder = train_autoencoder(recipe.autoencoder, found, run, device=device)
 
     def written() -> HyperRepresentation:
-        representation = finish(assemble(recipe, found, autoencoder), found, images)
+        representation = finish(assemble_recipe(recipe, found, autoencoder), found, images)
         out.parent.mkdir(parents=True, exist_ok=True)
         representation.save(out)
         if out.resolve().parent == sources.FOLDER.resolve():
@@ -88,3 +116,25 @@ def representation_of(  # noqa: PLR0913
         return representation
 
     return processes.once(written, lambda: HyperRepresentation.read(out))
+
+
+def assemble_recipe(recipe: Recipe, zoo: Zoo, autoencoder: Autoencoder) -> HyperRepresentation:
+    """Assemble the hyper-representation of a recipe, with a card that has no measured figures yet.
+
+    Args:
+        recipe: names, licence, sampler options, and the accuracy that ranks anchors.
+        zoo: prepared.
+        autoencoder: trained on it.
+    """
+    ranked = {} if recipe.rank_by == "val" else {"ranked by": recipe.rank_by}
+    card = Card(
+        source=recipe.name.removesuffix("-tuned"),
+        title=recipe.title,
+        licence=recipe.licence,
+        citation=recipe.citation,
+        preprocessing=dict(zoo.provenance["preprocessing"]),
+        zoo=zoo_facts(zoo) | ranked,
+        recommended="kde30",
+        measured={},
+    )
+    return assemble(zoo, autoencoder, card, recipe.samplers, scores=zoo.part("train").ranked_by(recipe.rank_by))

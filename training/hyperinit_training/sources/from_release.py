@@ -1,9 +1,9 @@
-"""Import an autoencoder that the authors released: `config_ae.json` and `checkpoint_ae.pt` in one folder.
+"""Make a source from an autoencoder that the authors released: `config_ae.json` and `checkpoint_ae.pt` in one folder.
 
-The parameters keep their names and values, see `hyperinit.autoencoder.reference`. The authors' anchors lie in a
-pickled data set, which is never opened; a zoo folder of this project takes its place.
+The parameters keep their names and values, see `hyperinit.autoencoder.reference`. The authors' anchors are stored in a
+pickled data set, which is never opened. The training snapshots of a zoo folder of this project are the anchors.
 
-Letters: N anchors, D weights per network, T tokens per network, L latent size.
+Letters: D weights per network.
 
 Source: released code and files of Schürholt et al. 2022, arXiv:2209.14733.
 """
@@ -23,10 +23,9 @@ from hyperinit.errors import ArgumentError, ArtifactError, ZooError
 from hyperinit.layout import Layout
 from hyperinit.nets import cnn
 from hyperinit.representation import HyperRepresentation
-from hyperinit.representation.artifact import Header
 from hyperinit.representation.card import Card
-from hyperinit.representation.representation import MOST_ROWS
-from hyperinit.samplers import Anchors, SamplerOptions
+from hyperinit.samplers import SamplerOptions
+from hyperinit_training.sources.assemble import assemble, zoo_facts
 from hyperinit_training.zoo.statistics import layer_mean, layer_std
 from hyperinit_training.zoo.zoo import Zoo
 
@@ -34,7 +33,7 @@ CONFIG, CHECKPOINT = "config_ae.json", "checkpoint_ae.pt"
 BANDWIDTH = 0.002  # of the released sampler
 COMPRESSIONS = {"linear": "flatten", "token": "cls"}
 BOTTLENECKS = {"linear": False, "linear_bounded": True}  # whether a tanh follows
-FIXED = {  # keys whose other values mean other modules; a missing one takes the released code's default
+FIXED = {  # keys with one supported value: (default of the released code, supported value)
     "model::type": ("transformer", "transformer"),
     "model::encoding": ("weight", "neuron"),
     "model::decompression": ("linear", "linear"),
@@ -52,17 +51,17 @@ SIZES = {
 def import_reference(
     folder: Path, zoo: Zoo, *, source: str, licence: str = "not stated", citation: str = "arXiv:2209.14733"
 ) -> HyperRepresentation:
-    """Turn a released autoencoder into a hyper-representation; the training snapshots of `zoo` become its anchors.
+    """Make a hyper-representation of a released autoencoder. The training snapshots of `zoo` become its anchors.
 
     Args:
         folder: holds `config_ae.json` and `checkpoint_ae.pt`.
-        zoo: networks of the kind that the autoencoder was trained on, encoded as they are, not aligned.
+        zoo: networks of the layout that the autoencoder was trained on. They are encoded without alignment.
         source: name of the result.
         licence: of the released weights, and the terms of the images behind them.
         citation: of the released weights.
 
     Returns:
-        A hyper-representation that recommends `kde30` with the released bandwidth; nothing of it is measured.
+        A hyper-representation that recommends `kde30` with the released bandwidth. Its card has no measured figures.
 
     Raises:
         ArtifactError: if the released files are missing, damaged, hold code, or describe another autoencoder.
@@ -73,45 +72,25 @@ def import_reference(
     if zoo.layout != layout or len(train) < 2:
         raise ZooError(
             f"anchors must be 2 or more training snapshots of the CNN with D = {layout.size} weights, got {len(train)} "
-            f"with D = {zoo.layout.size}; give a zoo that `hyperinit zoo` wrote for the images of this autoencoder"
+            f"with D = {zoo.layout.size}; pass a zoo that `hyperinit zoo` wrote for the images of this autoencoder"
         )
     statistics = layer_mean(train.weights, layout), layer_std(train.weights, layout)
     autoencoder = _read_autoencoder(folder / CHECKPOINT, layout, config, statistics)
-    with torch.no_grad():
-        z = torch.cat([autoencoder.encode(part) for part in train.weights.split(MOST_ROWS)])
-    epochs = torch.tensor([s.epoch for s in train.snapshots])
     card = Card(
         source=source,
         title="an autoencoder released by the authors of the method, with anchors from another zoo",
         licence=licence,
         citation=citation,
         preprocessing=dict(zoo.provenance.get("preprocessing", {})),
-        zoo={
-            **{key: value for key, value in zoo.provenance.items() if key != "preprocessing"},
-            "models": len({s.model for s in zoo.snapshots}),
-            "anchors": len(train),
-        },
+        zoo=zoo_facts(zoo),
         recommended="kde30",
         measured={},
     )
-    header = Header(card, layout, zoo.architecture, config, SamplerOptions(bandwidth=BANDWIDTH))
-    return HyperRepresentation(header, autoencoder, Anchors(z, train.scores, epochs, train.weights))
-
-
-def read_reference(folder: Path) -> Autoencoder:
-    """Read a released autoencoder without anchors: enough to encode and decode, not to sample.
-
-    The layer statistics, which it does not use, are 0 and 1.
-
-    Raises:
-        ArtifactError: if the released files are missing, damaged, hold code, or describe another autoencoder.
-    """
-    layout, config = _read_config(folder / CONFIG)
-    return _read_autoencoder(folder / CHECKPOINT, layout, config, (torch.zeros(layout.size), torch.ones(layout.size)))
+    return assemble(zoo, autoencoder, card, SamplerOptions(bandwidth=BANDWIDTH), scores=train.scores)
 
 
 def _read_config(path: Path) -> tuple[Layout, AutoencoderConfig]:
-    """Translate `config_ae.json`, all problems at once."""
+    """Read `config_ae.json`. An error lists all problems at once."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -144,7 +123,7 @@ def _read_config(path: Path) -> tuple[Layout, AutoencoderConfig]:
 
 
 def _layout(data: dict[str, Any]) -> tuple[Layout, list[str]]:
-    """Find the zoo CNN that the index describes, and what is wrong if there is none."""
+    """Return the layout of the zoo CNN that the config describes, and a list of the differences from it."""
     index, total = data.get("model::index_dict"), data.get("model::i_dim")
     layouts = {layout.size: layout for layout in (Layout.of(cnn(channels)) for channels in (1, 3))}
     if type(total) is not int or total not in layouts:
@@ -154,9 +133,11 @@ def _layout(data: dict[str, Any]) -> tuple[Layout, list[str]]:
         return layout, [f"model::index_dict is {type(index).__name__}, expected an object of lists"]
     wanted = _index(layout)
     found = {key: index.get(key) for key in wanted}
-    if isinstance(found["layer"], list):  # entries are numbers, or pairs of number and kind
+    if isinstance(found["layer"], list):  # an entry is a number, or a pair such as [0, "conv2d"]
         found["layer"] = [entry[0] if isinstance(entry, list) and entry else entry for entry in found["layer"]]
-    if _product(found) == _product(wanted):  # only the product decides: a kernel's inputs
+    # Releases count a kernel's inputs differently (a linear layer behind a 3x3 map has 9 * 4, or 1 * 36). Both describe
+    # the same weights if kernel size times input channels agree.
+    if _product(found) == _product(wanted):
         found |= {key: wanted[key] for key in ("kernel_size", "channels_in")}
     return layout, [
         f"model::index_dict {key} is {found[key]}, expected {value}"
@@ -166,7 +147,7 @@ def _layout(data: dict[str, Any]) -> tuple[Layout, list[str]]:
 
 
 def _index(layout: Layout) -> dict[str, list[int]]:
-    """Describe a layout as the released code does; a linear layer has as many inputs as channels."""
+    """Describe a layout as the released code does, layer by layer. A linear layer has as many channels as inputs."""
     layers = layout.layers
     weights = [layer.tensors[0] for layer in layers]
     return {
@@ -180,6 +161,7 @@ def _index(layout: Layout) -> dict[str, list[int]]:
 
 
 def _product(index: dict[str, Any]) -> list[int] | None:
+    """Return the inputs of a kernel, layer by layer; None if the index is malformed."""
     try:
         return [
             int(size) * int(channels) for size, channels in zip(index["kernel_size"], index["channels_in"], strict=True)
@@ -191,9 +173,13 @@ def _product(index: dict[str, Any]) -> list[int] | None:
 def _read_autoencoder(
     path: Path, layout: Layout, config: AutoencoderConfig, statistics: tuple[Tensor, Tensor]
 ) -> Autoencoder:
-    """Read `checkpoint_ae.pt` into the modules that the config describes."""
+    """Read `checkpoint_ae.pt` into an autoencoder of the given config.
+
+    Our modules in `hyperinit.autoencoder.reference` carry the released names, so no name is translated. Only the
+    layer statistics `mean` and `std`, (D,), are not in the file.
+    """
     state = _read_state(path)
-    with torch.device("meta"):
+    with torch.device("meta"):  # shapes only, so that a wrong config allocates no memory
         autoencoder = Autoencoder(config, layout, *statistics)
     expected = {
         name: tuple(value.shape) for name, value in autoencoder.state_dict().items() if name not in ("mean", "std")
@@ -208,27 +194,27 @@ def _read_autoencoder(
     wrong += [f"{name} holds NaN or infinity" for name, value in state.items() if not value.isfinite().all()]
     if wrong:
         more = f"; and {len(wrong) - 8} more" if wrong[8:] else ""
-        raise ArtifactError(f"{path} must hold what {CONFIG} beside it describes, got: {'; '.join(wrong[:8])}{more}")
+        raise ArtifactError(f"{path} must hold the tensors that {CONFIG} describes, got: {'; '.join(wrong[:8])}{more}")
     mean, std = statistics
     state = {name: value.float().contiguous() for name, value in state.items()}
-    autoencoder.load_state_dict(state | {"mean": mean, "std": std}, assign=True)
+    autoencoder.load_state_dict(state | {"mean": mean, "std": std}, assign=True)  # replaces the meta tensors
     return autoencoder.eval().requires_grad_(False)
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    """Read a plain state dict; a file that holds anything else is refused before anything of it runs."""
+    """Read a state dict of plain tensors without running code from the file."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ArtifactError(f"{path} must be the released checkpoint, got no such file") from None
     except pickle.UnpicklingError:
         raise ArtifactError(
-            f"{path} must hold tensors only, got pickled code, which was not run, or a damaged file. Copy it again; if "
-            f"it is whole, ask its publisher for the state dict alone"
+            f"{path} must hold tensors only, got a damaged file or pickled code, which was not run. Copy it again. "
+            "If that does not help, ask its publisher for the state dict alone"
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ArtifactError(f"{path} must be a whole checkpoint, got {reason}; copy it again") from None
+        raise ArtifactError(f"{path} must be a complete checkpoint, got {reason}; copy it again") from None
     plain = isinstance(state, dict) and all(
         isinstance(key, str)
         and isinstance(value, Tensor)

@@ -1,6 +1,6 @@
-"""The table of docs/modules.md is what happens: each kind of module is made, planned, initialised and looked at.
+"""The table of docs/modules.md matches what `init_` does to each kind of module.
 
-`HYPERINIT_WRITE_DOCS=1 python -m pytest tests/hyperinit/modules/test_table.py` writes it anew.
+`HYPERINIT_WRITE_DOCS=1 python -m pytest tests/hyperinit/modules/test_write_table.py` writes it anew.
 """
 
 import os
@@ -11,10 +11,12 @@ from pathlib import Path
 import module_cases as cases
 import pytest
 import torch
+from seeds import gen
 
 import hyperinit
 from hyperinit.errors import HyperinitError
 from hyperinit.fitting import apply_
+from hyperinit.fitting.plan import KEPT
 from hyperinit.modules.wrappers import plain, unwrapped
 
 DOC = Path(__file__).parents[3] / "docs" / "modules.md"
@@ -32,10 +34,6 @@ def _quiet():
 
 def parameters(model):
     return {name: value.detach().clone() for name, value in plain(unwrapped(model)).named_parameters()}
-
-
-def gen():
-    return torch.Generator().manual_seed(0)
 
 
 @pytest.mark.parametrize("title", cases.CASES)
@@ -92,7 +90,7 @@ def observed(model, plan, before):
 
 
 def planned(row):
-    way = "untouched" if row.rest == "kept" else "filled"
+    way = "untouched" if row.rest == KEPT else "filled"
     return +Counter({"decoded": row.overlap, "zero": row.zeros, way: row.size - row.overlap - row.zeros})
 
 

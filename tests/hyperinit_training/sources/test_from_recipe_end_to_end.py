@@ -1,4 +1,4 @@
-"""The whole way at full size, as a user would walk it: recipe to zoo to artifact to a network that works."""
+"""A recipe at full size: train the zoo, write the artifact, and initialise networks that work."""
 
 import pytest
 import torch

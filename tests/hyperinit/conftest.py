@@ -1,0 +1,12 @@
+"""Fixtures for several rooms of the library's tests."""
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def _global_generator_is_put_back():
+    """Start from a known state of torch's global generator, and give it its old state back after the test."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(123)
+        yield
