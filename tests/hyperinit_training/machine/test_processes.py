@@ -1,4 +1,4 @@
-"""Shares and sums of several processes: played by threads here, by real ones in test_torchrun.py."""
+"""Shares and sums of several processes: played by threads here, by real ones in test_processes_torchrun.py."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
