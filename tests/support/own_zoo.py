@@ -1,4 +1,4 @@
-"""A small zoo of fine-tuned checkpoints, and its network, for the tests of training on somebody's own zoo."""
+"""A small zoo of fine-tuned checkpoints, and its network, for the tests of training on your own zoo."""
 
 import torch
 from safetensors.torch import save_file

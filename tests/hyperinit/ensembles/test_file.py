@@ -1,4 +1,4 @@
-"""Files of ensembles, as anybody may have written them: every field and tensor is checked before a member is made."""
+"""Files of ensembles, from any origin: every field and tensor is checked before a member is made."""
 
 import json
 import math
