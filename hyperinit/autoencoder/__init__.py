@@ -1,4 +1,4 @@
-"""The autoencoders: weight vectors to latents and back."""
+"""Autoencoders between weight vectors and latents."""
 
 from hyperinit.autoencoder.compact import Decoder, Encoder
 from hyperinit.autoencoder.config import MOST_DEPTH, TABLE8, AutoencoderConfig

@@ -1,17 +1,18 @@
-"""An autoencoder for large networks: a sequence of fixed-size chunks of neuron tokens, one latent for each.
+"""The encoder and decoder for large networks: a network is a sequence of chunks with one latent for each chunk.
 
-The neuron tokens of a layer lie side by side in the weight vector; they are cut into chunks of one size, the last one
-of a layer padded with zeros. One linear embedder serves all chunks, learned positions tell them apart, and attention
-looks at a window of neighbouring chunks only, so that time and memory grow linearly with the network. Whole networks
-are encoded and decoded in windows that overlap: the chunks of a halo at each side are context, and what comes out at
-their places is taken from the next window.
+The weights of each layer are cut into chunks of one size. The last chunk of a layer is padded with zeros. All chunks
+share one linear embedder and have learned positions. Attention stays within a window of neighbouring chunks, so that
+time and memory grow linearly with the network.
+
+A whole network is coded in overlapping windows. The outer chunks of a window, its halos, are only context. Their
+outputs are discarded, and those of the neighbouring window are used instead.
 
 Letters: N networks, D weights per network, T chunks per network, C weights per chunk, W chunks per window, L latent
 size of a whole network: T times that of a chunk.
 
 Source: Schürholt, Mahoney and Borth 2024 (SANE), arXiv:2406.09997, sections 3.1 (chunks, windows) and 3.3 (haloing).
-There a chunk belongs to one neuron; here it may hold several short ones, so that a norm's channels do not take a chunk
-each.
+There a chunk belongs to one neuron. Here it may hold several short neurons, so that each channel of a norm does not
+take a chunk of its own.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from hyperinit.layout import Layout
 
 @dataclass(frozen=True)
 class Cut:
-    """Where the weights of each chunk lie in the vector.
+    """The places of the weights of each chunk in the weight vector.
 
     Args:
-        index: place in the vector of every weight of every chunk, int64 (T, C); D where there is none.
-        total: D.
+        index: place of every weight of every chunk in the vector, int64 (T, C); D marks padding.
+        total: number of weights, D.
     """
 
     index: Tensor
@@ -49,26 +50,28 @@ class Cut:
         rows, end = [], 0
         for layer in layout.layers:
             places = torch.full((math.ceil(layer.size / size) * size,), layout.size, device="cpu")
-            places[: layer.size] = torch.arange(end, end + layer.size, device="cpu")
-            rows.append(places.view(-1, size))
+            places[: layer.size] = torch.arange(end, end + layer.size, device="cpu")  # the rest stays D: padding
+            rows.append(places.view(-1, size))  # (chunks of the layer, C)
             end += layer.size
         return cls(torch.cat(rows), layout.size)
 
     def __len__(self) -> int:
-        """Return T."""
+        """Return the number of chunks, T."""
         return len(self.index)
 
     def chunks(self, weights: Tensor) -> Tensor:
-        """Cut weight vectors (N, D) into chunks (N, T, C), zeros where there is no weight."""
+        """Cut weight vectors (N, D) into chunks (N, T, C), padded with zeros."""
+        # (N, D + 1): one zero behind the weights, at the place D that padding refers to
         return torch.cat([weights, weights.new_zeros(len(weights), 1)], dim=1)[:, self.index]
 
     def join(self, chunks: Tensor) -> Tensor:
-        """Join chunks (N, T, C) to weight vectors (N, D)."""
+        """Join chunks (N, T, C) to weight vectors (N, D), without the padding."""
+        # the chunks are in the order of the vector, so dropping the padding of (N, T * C) leaves (N, D)
         return chunks.flatten(1)[:, self.index.flatten() < self.total]
 
 
 def chunk_count(layout: Layout, size: int) -> int:
-    """Return T, the chunks that a network is cut into.
+    """Return the number of chunks of a network, T.
 
     >>> chunk_count(Layout.of(nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 1))), 3)
     3
@@ -77,38 +80,43 @@ def chunk_count(layout: Layout, size: int) -> int:
 
 
 def windows(total: int, window: int, halo: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Cover a sequence with windows of which only the middle counts.
+    """Cover a sequence with overlapping windows, and say from which window each chunk is taken.
+
+    A chunk is taken from the window that has it between its halos. At both ends of the sequence, where there is no
+    neighbouring window, chunks in a halo are taken too.
 
     Args:
-        total: chunks of the sequence.
-        window: chunks seen at once; all of them if there are not more.
-        halo: chunks at each side of a window that are context, less than half of the window.
+        total: chunks of the sequence, T.
+        window: chunks of a window, W. A sequence of at most W chunks is one window.
+        halo: chunks at each side of a window that are only context, less than half of the window.
 
     Returns:
-        First chunk of each window, int64 (n,); for each chunk the window it is taken from, and its place there, (T,).
+        The first chunk of each of the n windows, int64 (n,). For each chunk, the window it is taken from, int64 (T,).
+        For each chunk, its place in that window, int64 (T,).
 
     >>> windows(6, 4, 1)
     (tensor([0, 1, 2]), tensor([0, 0, 1, 1, 2, 2]), tensor([0, 1, 1, 2, 2, 3]))
     """
-    core = window - 2 * halo
+    core = window - 2 * halo  # chunks between the halos; windows start `core` chunks apart
     places = torch.arange(total, device="cpu")
     if total <= window:
         return places[:1], torch.zeros_like(places), places
-    first = (torch.arange(0, total, core, device="cpu") - halo).clamp(0, total - window)
-    owner = places // core
+    # window i has the chunks [i * core, (i + 1) * core) between its halos; the outer windows are moved inside
+    first = (torch.arange(0, total, core, device="cpu") - halo).clamp(0, total - window)  # (n,)
+    owner = places // core  # (T,)
     return first, owner, places - first[owner]
 
 
 class ChunkCoder(nn.Module):
-    """One side of the autoencoder: vectors at each chunk in, vectors at each chunk out, attention within windows.
+    """The transformer of the encoder or the decoder: one vector for each chunk to another vector for each chunk.
 
     Args:
-        inputs: size of a vector that comes in.
-        outputs: size of a vector that goes out.
-        positions: learned table (T, width).
-        blocks: the transformer, (B, W, width) to the same.
-        window: W.
-        halo: chunks of context at each side.
+        inputs: size of an input vector.
+        outputs: size of an output vector.
+        positions: learned positions of all chunks (T, width).
+        blocks: the transformer blocks, (B, W, width) to (B, W, width).
+        window: chunks of a window, W.
+        halo: chunks at each side of a window that are only context.
     """
 
     def __init__(  # noqa: PLR0913
@@ -122,19 +130,19 @@ class ChunkCoder(nn.Module):
         self.leave = nn.Linear(positions.shape[1], outputs)
 
     def pieces(self, values: Tensor, places: Tensor) -> Tensor:
-        """Code windows on their own: values (B, W, inputs) at places (B, W) to (B, W, outputs)."""
-        tokens = self.enter(values) + self.positions[places]
+        """Map windows of chunks (B, W, inputs) at the places (B, W) in their networks to (B, W, outputs)."""
+        tokens = self.enter(values) + self.positions[places]  # (B, W, width)
         coded: Tensor = self.leave(self.blocks(tokens))
         return coded
 
     def forward(self, values: Tensor) -> Tensor:
-        """Code whole sequences (N, T, inputs) to (N, T, outputs), window by window."""
+        """Map whole sequences (N, T, inputs) to (N, T, outputs), window by window."""
         first, owner, place = windows(values.shape[1], self.window, self.halo)
-        size = min(self.window, values.shape[1])
+        size = min(self.window, values.shape[1])  # W, or T if the network is smaller than a window
         spans = first[:, None] + torch.arange(size, device="cpu")  # (n, W)
         seen = values[:, spans].flatten(0, 1)  # (N * n, W, inputs)
         coded: Tensor = self.pieces(seen, spans.repeat(len(values), 1)).unflatten(0, (len(values), len(first)))
-        return coded[:, owner, place]
+        return coded[:, owner, place]  # (N, n, W, outputs) to (N, T, outputs)
 
 
 class ChunkEncoder(nn.Module):
@@ -146,7 +154,7 @@ class ChunkEncoder(nn.Module):
 
     def forward(self, weights: Tensor) -> Tensor:
         """Encode (N, D) to (N, L)."""
-        coded: Tensor = self.coder(self.cut.chunks(weights))
+        coded: Tensor = self.coder(self.cut.chunks(weights))  # (N, T, L / T)
         return coded.flatten(1)
 
 
@@ -159,4 +167,5 @@ class ChunkDecoder(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """Decode (N, L) to (N, D)."""
-        return self.cut.join(self.coder(latents.unflatten(1, (len(self.cut), -1))).float())
+        parts = latents.unflatten(1, (len(self.cut), -1))  # (N, T, L / T)
+        return self.cut.join(self.coder(parts).float())

@@ -13,26 +13,30 @@ MOST_DEPTH = 64
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderConfig:
-    """Size and shape of the autoencoder.
+    """Sizes and options of an autoencoder.
 
     Args:
-        width: size of a token inside the transformer (the paper's d_token).
-        heads: attention heads; they share the width.
-        feedforward: hidden size of the blocks' feed-forward part (the paper's d_hidden).
-        depth: blocks on each side.
-        latent: L, size of the latent.
-        compression: "cls" reads the latent off a learned extra token, "flatten" off all tokens side by side.
-        dropout: probability of dropping an activation while training.
-        block: "compact", or "reference" for the exact modules and parameter names of the authors' released code.
-        standardise: whether weights are standardised by layer on their way in and back on their way out; the
-            released code takes them as they are.
-        bounded: whether a tanh keeps latents in (-1, 1). Those of a variational autoencoder are never bounded.
-        variational: the encoder gives a mean and a log-variance, for a prior N(0, 1) (paper, Appendix E.1).
-        chunk: 0, or the weights of one chunk of a large network: then there is a latent for each chunk and none for
-            the whole, `latent` is the size of a chunk's, and `compression` means nothing; see
-            `hyperinit.autoencoder.chunked`.
-        window: chunks that see each other.
-        halo: chunks at each side of a window that are context only.
+        width: size of a token inside the transformer (the paper's d_token), a multiple of `heads`.
+        heads: attention heads.
+        feedforward: hidden size of the feed-forward part of a block (the paper's d_hidden).
+        depth: transformer blocks of the encoder, and of the decoder.
+        latent: size of the latent, L. With chunks, the size of the latent of one chunk.
+        compression: "cls" computes the latent from a learned extra token, "flatten" from all tokens. Unused with
+            chunks.
+        dropout: probability of dropping an activation in training.
+        block: "compact", or "reference" for the modules and parameter names of the authors' released code.
+        standardise: whether weights are standardised by layer before encoding and scaled back after decoding. The
+            released code does not standardise.
+        bounded: whether a tanh keeps latents in (-1, 1). Latents of a variational autoencoder are never bounded.
+        variational: whether the encoder gives a mean and a log-variance, for a prior N(0, 1) (paper, Appendix E.1).
+        chunk: weights of one chunk, see `hyperinit.autoencoder.chunked`. 0 does not cut networks into chunks.
+        window: chunks that attend to each other. Unused without chunks.
+        halo: chunks at each side of a window that are only context. Unused without chunks.
+
+    Raises:
+        ArgumentError: if a value has a wrong type or is out of range.
+
+    Source: Schürholt et al. 2022, arXiv:2209.14733, Appendix B with Table 8.
     """
 
     width: int = 128
@@ -51,14 +55,14 @@ class AutoencoderConfig:
     halo: int = 16
 
     def __post_init__(self) -> None:
-        """Check the values, so that nothing is built from a bad file."""
+        """Validate all values, also those of a file that is not trusted."""
         if type(self.depth) is int and self.depth > MOST_DEPTH:
             raise ArgumentError(f"depth must be at most {MOST_DEPTH}, got {shown(self.depth)}")
         sizes = (self.width, self.heads, self.feedforward, self.depth, self.latent)
         if not all(type(size) is int and 0 < size <= 65536 for size in sizes) or self.width % self.heads:
             raise ArgumentError(
-                f"width, heads, feedforward, depth and latent must be positive and heads divide width, got "
-                f"{shown(sizes)}"
+                "width, heads, feedforward, depth and latent must be integers from 1 to 65536, and heads must divide "
+                f"width, got {shown(sizes)}"
             )
         if self.compression not in ("cls", "flatten"):
             raise ArgumentError(f"compression must be 'cls' or 'flatten', got {shown(self.compression)}")
@@ -77,17 +81,20 @@ class AutoencoderConfig:
         sizes = (self.chunk, self.window, self.halo)
         if not all(type(size) is int and 0 <= size <= 65536 for size in sizes) or self.window <= 2 * self.halo:
             raise ArgumentError(
-                f"chunk, window and halo must be whole, and a window hold more than halos, got {shown(sizes)}"
+                f"chunk, window and halo must be integers from 0 to 65536 with window > 2 * halo, got {shown(sizes)}"
             )
         if 8 * (self.window - 2 * self.halo) < self.window:  # every chunk is coded window / (window - 2 halo) times
-            raise ArgumentError(f"an eighth of a window must lie between its halos, got {self.window} and {self.halo}")
+            raise ArgumentError(
+                f"halo must leave at least an eighth of the window between two halos, got window {self.window} and "
+                f"halo {self.halo}"
+            )
         if self.chunk and (self.block, self.variational) != ("compact", False):
             raise ArgumentError(
-                f"chunks need block 'compact' and no variational latents, got {self.block!r} and {self.variational}"
+                f"chunk needs block='compact' and variational=False, got {self.block!r} and {self.variational}"
             )
 
     def latent_size(self, layout: Layout) -> int:
-        """Return L, the size of a whole network's latent.
+        """Return the size of the latent of a whole network, L.
 
         >>> from torch import nn
         >>> AutoencoderConfig(chunk=2, latent=16).latent_size(Layout.of(nn.Linear(2, 1)))
@@ -103,7 +110,7 @@ def _published(width: int, feedforward: int, depth: int, heads: int, latent: int
     )  # fmt: skip
 
 
-# The paper's Table 8: its text reads latents off a CLS token, its table says "linear", the released code's "flatten".
+# The paper's Table 8. Its text names a CLS token. The table says "linear", which the released code calls flatten.
 TABLE8: dict[str, AutoencoderConfig] = {
     "mnist": _published(972, 1140, depth=2, heads=12, latent=700),
     "svhn": _published(1680, 1800, depth=4, heads=12, latent=1000),

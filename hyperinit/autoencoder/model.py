@@ -1,9 +1,9 @@
-"""The transformer autoencoder over neuron tokens: weight vectors to latents and back.
+"""The transformer autoencoder: it encodes weight vectors to latents and decodes latents to weight vectors.
 
-Every neuron of a network is one token: its incoming weights and its bias. One linear embedder per layer brings the
-tokens to a common width, learned positions tell them apart, and self-attention mixes them. The encoder compresses
-them to one latent in (-1, 1); the decoder is its mirror image. The blocks are PyTorch's fused layers ("compact") or
-those of the authors' released code ("reference", see `hyperinit.autoencoder.reference`).
+Every neuron of a network is one token: its incoming weights and its bias. One linear embedder for each layer maps the
+tokens to a common width, learned positions are added, and self-attention mixes them. The encoder compresses all tokens
+to one latent in (-1, 1). The decoder mirrors the encoder. The blocks are PyTorch's fused layers (`compact`) or those of
+the authors' released code (`reference`). Large networks are cut into chunks instead of neurons (`chunked`).
 
 Letters: N networks, D weights per network, T tokens per network, L latent size.
 
@@ -25,14 +25,17 @@ from hyperinit.layout import Layout
 
 
 class Autoencoder(nn.Module):
-    """Encoder and decoder with the standardisation by layer between them and the weights.
+    """An encoder and a decoder, with the standardisation of the weights.
 
     Args:
-        config: size and shape.
-        layout: of the networks.
-        mean: mean of each weight's layer over the zoo, (D,), in weight units. Kept but not used if the config does
-            not standardise.
-        std: standard deviation likewise, (D,), above 0.
+        config: sizes and options.
+        layout: layout of the networks.
+        mean: for each weight, the mean of its layer over the zoo, (D,), in weight units. Stored but unused if the
+            config does not standardise.
+        std: for each weight, the standard deviation of its layer over the zoo, (D,), above 0, in weight units.
+
+    Raises:
+        ArgumentError: if `mean` or `std` has a wrong shape, or `std` is not above 0.
 
     >>> import torch
     >>> layout = Layout.of(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1)))
@@ -49,7 +52,7 @@ class Autoencoder(nn.Module):
         super().__init__()
         if mean.shape != (layout.size,) or std.shape != (layout.size,) or not (std > 0).all():
             raise ArgumentError(
-                f"mean and std must have shape ({layout.size},) and std be above 0, got {tuple(mean.shape)}, "
+                f"mean and std must have shape ({layout.size},) and std must be above 0, got {tuple(mean.shape)}, "
                 f"{tuple(std.shape)} and a least std of {std.min().item() if std.numel() else float('nan'):.3g}"
             )
         self.config = config
@@ -68,20 +71,20 @@ class Autoencoder(nn.Module):
             self.encoder, self.decoder = Encoder(config, layout), Decoder(config, layout)
 
     def encode(self, weights: Tensor) -> Tensor:
-        """Encode weight vectors (N, D) to latents (N, L); to their means, if variational."""
+        """Encode weight vectors (N, D) to latents (N, L), or to the means of latents if variational."""
         latents = self._encoded(weights)
         if self.config.variational:
             latents = latents[:, : self.config.latent]
         return latents.tanh() if self.config.bounded and not self.config.variational else latents
 
     def posterior(self, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode weight vectors (N, D) to the mean and the log-variance of their latents, both (N, L).
+        """Encode weight vectors (N, D) to the means and the log-variances of their latents, both (N, L).
 
         Raises:
             ArgumentError: if the autoencoder is not variational.
         """
         if not self.config.variational:
-            raise ArgumentError("a posterior needs an autoencoder with variational=True, got False; use encode")
+            raise ArgumentError("posterior needs an autoencoder with variational=True, got False. Use encode.")
         mean, log_variance = self._encoded(weights).chunk(2, dim=1)
         return mean, log_variance
 

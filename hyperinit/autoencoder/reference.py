@@ -1,7 +1,8 @@
-"""The autoencoder as the authors released it: the same modules under the same parameter names.
+"""The reference encoder and decoder, with the modules and parameter names of the authors' released code.
 
-A released state dict is loaded as it is; nothing is renamed. What differs from the compact blocks: an own normalisation
-before each part and none at the end, ReLU, embeddings as positions, separate projections of the attention.
+A released state dict loads without renaming. Compared with the compact blocks, there is another normalisation and none
+after the last block, ReLU in place of GELU, `nn.Embedding` for positions, and one linear layer for each of the query,
+the key and the value.
 
 Letters: N networks, D weights per network, T tokens per network, L latent size.
 
@@ -21,7 +22,7 @@ from hyperinit.layout import Layout
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """What the modules below need of an `AutoencoderConfig`; the fields have the meaning they have there."""
+    """The fields of an `AutoencoderConfig` that the modules below use, with the same meaning."""
 
     width: int
     heads: int
@@ -34,7 +35,7 @@ class Sizes:
 
 
 class Norm(nn.Module):
-    """alpha * (x - mean) / (std + 1e-6) + bias over the width: unbiased std, and the 1e-6 outside of the root.
+    """Normalise over the width: alpha * (x - mean) / (std + 1e-6) + bias, with the unbiased std.
 
     >>> Norm(3)(torch.tensor([1.0, 2.0, 3.0])).round(decimals=3).tolist()
     [-1.0, 0.0, 1.0]
@@ -63,19 +64,19 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Mix tokens (N, T, width)."""
+        """Map tokens (N, T, width) to tokens of the same shape that depend on each other."""
         query, key, value = (
             linear(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (N, heads, T, width / heads)
             for linear in (self.q_linear, self.k_linear, self.v_linear)
         )
         dropout = self.dropout if self.training else 0.0
-        mixed = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
-        found: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        mixed = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout)  # as query
+        found: Tensor = self.out(mixed.transpose(1, 2).flatten(2))  # (N, T, width)
         return found
 
 
 class FeedForward(nn.Module):
-    """Linear, ReLU, dropout, Linear."""
+    """A linear layer, ReLU, dropout and a second linear layer, for each token on its own."""
 
     def __init__(self, width: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -84,13 +85,13 @@ class FeedForward(nn.Module):
         self.linear_2 = nn.Linear(hidden, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Change tokens (N, T, width) one by one."""
+        """Map tokens (N, T, width) to (N, T, width)."""
         found: Tensor = self.linear_2(self.dropout(self.linear_1(tokens).relu()))
         return found
 
 
 class Block(nn.Module):
-    """Attention, then feed-forward; each sees normalised tokens and is added to them after dropout."""
+    """Attention and feed-forward, each applied to normalised tokens and added to the tokens after dropout."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -101,26 +102,26 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(sizes.dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Change tokens (N, T, width)."""
+        """Map tokens (N, T, width) to (N, T, width)."""
         tokens = tokens + self.dropout(self.attn(self.norm_1(tokens)))
         changed: Tensor = tokens + self.dropout(self.ff(self.norm_2(tokens)))
         return changed
 
 
 class PerLayer(nn.Module):
-    """One linear layer for each layer of the networks: neuron tokens to the width, or back."""
+    """One linear layer for each layer of the networks, from token length to width or from width to token length."""
 
     def __init__(self, linears: list[nn.Linear]) -> None:
         super().__init__()
         self.layer_lst = nn.ModuleList(linears)
 
     def forward(self, parts: list[Tensor]) -> list[Tensor]:
-        """Map one (N, neurons, inputs) per layer to (N, neurons, outputs)."""
+        """Map a tensor (N, neurons, inputs) for each layer to (N, neurons, outputs)."""
         return [linear(part) for linear, part in zip(self.layer_lst, parts, strict=True)]
 
 
 class ReferenceEncoder(nn.Module):
-    """Weight vectors (N, D) to latents (N, L) before any tanh; (N, 2 L), mean and log-variance, if variational."""
+    """Map weight vectors (N, D) to latents (N, L) without the tanh, or to means and log-variances (N, 2 L)."""
 
     def __init__(self, sizes: Sizes, layout: Layout) -> None:
         super().__init__()
@@ -131,7 +132,9 @@ class ReferenceEncoder(nn.Module):
         self.position_embeddings = nn.Embedding.from_pretrained(_drawn(tokens + cls, sizes.width), freeze=False)
         self.layers = nn.ModuleList(Block(sizes) for _ in range(sizes.depth))
         read = sizes.width * (1 if cls else tokens)
-        self.vec2neck = nn.Sequential(nn.Linear(read, sizes.latent))  # in the released code a tanh may follow inside
+        self.vec2neck = nn.Sequential(
+            nn.Linear(read, sizes.latent)
+        )  # the released code may have a tanh here; Autoencoder.encode applies it
         self.log_variance = nn.Linear(read, sizes.latent) if sizes.variational else None
 
     def forward(self, weights: Tensor) -> Tensor:
@@ -142,13 +145,13 @@ class ReferenceEncoder(nn.Module):
         tokens = torch.cat(parts, dim=1) + self.position_embeddings.weight  # (N, T or T + 1, width)
         for block in self.layers:
             tokens = block(tokens)
-        summary = tokens[:, 0] if self.comp_token is not None else tokens.flatten(1)
+        summary = tokens[:, 0] if self.comp_token is not None else tokens.flatten(1)  # (N, width) or (N, T * width)
         latents: Tensor = self.vec2neck(summary)
         return latents if self.log_variance is None else torch.cat([latents, self.log_variance(summary)], dim=1)
 
 
 class ReferenceDecoder(nn.Module):
-    """Latents (N, L) to weight vectors (N, D)."""
+    """Map latents (N, L) to weight vectors (N, D)."""
 
     def __init__(self, sizes: Sizes, layout: Layout) -> None:
         super().__init__()
@@ -162,7 +165,7 @@ class ReferenceDecoder(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
         """Decode (N, L) to (N, D)."""
         positions = self.position_embeddings.weight
-        tokens = self.nec2vec(latents).unflatten(1, positions.shape) + positions
+        tokens = self.nec2vec(latents).unflatten(1, positions.shape) + positions  # (N, T, width)
         for block in self.layers:
             tokens = block(tokens)
         parts = self.token_debeddings(list(tokens.split(self.neurons, dim=1)))
@@ -170,6 +173,9 @@ class ReferenceDecoder(nn.Module):
 
 
 def _drawn(*shape: int) -> Tensor:
-    """Draw from N(0, 1); on the meta device nothing is drawn, for that would import torch's compiler for a second."""
+    """Draw from N(0, 1).
+
+    On the meta device nothing is drawn, because that would import torch's compiler, which takes a second.
+    """
     table = torch.empty(shape)
     return table if table.is_meta else table.normal_()

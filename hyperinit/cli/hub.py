@@ -38,7 +38,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _pull(arguments: argparse.Namespace) -> Answer:
     path = sources.find(arguments.source).path
-    title = artifact.read(path)[0].card.title
+    title = artifact.read(path).header.card.title
     if arguments.out is not None:
         try:
             with replacing(arguments.out) as temporary:

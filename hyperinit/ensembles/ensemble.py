@@ -176,7 +176,7 @@ class Ensemble(nn.Module):
                     check_members(header["n"], architecture, found)
                 tensors = {name: file.get_tensor(name) for name in found}
                 if header.pop("digest", None) not in (None, headers.digest(header, tensors)):
-                    raise ArtifactError("its contents do not have the digest that was written with them")
+                    raise ArtifactError("its contents do not match the digest in its header")
                 members = [nets.build(architecture) if model is None else model() for _ in range(header["n"])]
                 fill_members(members, tensors)
             check_finite(members)

@@ -76,7 +76,7 @@ def _write(path: Path, entries: dict[str, Entry]) -> None:
 
 
 def _entry(path: Path, base_url: str | None) -> Entry:
-    card = artifact.read(path)[0].card
+    card = artifact.read(path).header.card
     base = "" if base_url is None else base_url.rstrip("/") + "/"
     entry = Entry(
         file=path.name,

@@ -1,4 +1,4 @@
-"""What a layout is made of: tensors and layers, as data, read from a module or from JSON."""
+"""Layers and tensors of a layout, as data that is read from a module or from JSON."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ NORMS = (
     nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.InstanceNorm1d, nn.InstanceNorm2d,
     nn.InstanceNorm3d, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm,
 )  # fmt: skip
-MOST_LAYERS, MOST_AXES, MOST_WEIGHTS = 512, 8, 1 << 40  # of a layout that is read; bounds what is built from it
-STATISTICS = ("running_mean", "running_var")  # of a norm; num_batches_tracked is a count and no weight
+MOST_LAYERS, MOST_AXES, MOST_WEIGHTS = 512, 8, 1 << 40  # limits for files, so that reading one stays cheap
+STATISTICS = ("running_mean", "running_var")  # of a norm; num_batches_tracked is a counter, not a weight
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One tensor: its name in the state dict, its shape, and what moves along its axes.
+    """One tensor: its name in the state dict, its shape, and the permutation group of each axis.
 
-    `groups[axis]` names the permutation group that reorders this axis, or is None. A group carries the name
-    of the first layer whose output neurons it reorders. An axis longer than its group moves in equal blocks:
-    the inputs of a linear layer after a flatten are one block of pixels per channel. `buffer` tells a running
-    statistic of a norm from a parameter.
+    `groups[axis]` is the name of the permutation group that reorders this axis, or None. A group has the name of the
+    first layer whose output neurons it reorders. An axis longer than its group is reordered in equal blocks. For
+    example, the inputs of a linear layer after a flatten have one block of pixels per channel. `buffer` is true for a
+    running statistic of a norm and false for a parameter.
     """
 
     name: str
@@ -49,7 +49,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """One layer: tensors that share their first axis, the layer's output neurons or the norm's channels."""
+    """One layer. The first axis of all its tensors is its output neurons, or the channels of a norm."""
 
     name: str
     kind: str
@@ -57,7 +57,7 @@ class LayerSpec:
 
     @property
     def neurons(self) -> int:
-        """Number of output neurons, which is the number of tokens."""
+        """Number of output neurons, which is also the number of neuron tokens."""
         return self.tensors[0].shape[0]
 
     @property
@@ -67,12 +67,12 @@ class LayerSpec:
 
     @property
     def token_length(self) -> int:
-        """Length of a neuron token: incoming weights, then the bias, then a norm's running statistics."""
+        """Length of a neuron token, which holds incoming weights, then the bias, then running statistics of a norm."""
         return self.size // self.neurons
 
 
 def layers_of(module: nn.Module) -> list[LayerSpec]:
-    """List the conv, linear and norm layers of a module that hold tensors, in the order of registration.
+    """List the conv, linear and norm layers of a module that have tensors, in the order of registration.
 
     >>> [tensor.name for tensor in layers_of(nn.BatchNorm1d(3))[0].tensors]
     ['weight', 'bias', 'running_mean', 'running_var']
@@ -83,9 +83,9 @@ def layers_of(module: nn.Module) -> list[LayerSpec]:
 
 
 def group_sizes(tensors: Iterable[TensorSpec]) -> dict[str, int]:
-    """Permutation groups in the order in which they appear, and how many neurons each reorders.
+    """Return the number of neurons of each permutation group, in the order in which the groups appear.
 
-    That is the largest number of equal blocks that all axes of the group can be cut into.
+    This is the largest number of equal blocks into which all axes of the group can be split.
 
     >>> group_sizes([TensorSpec("a", (4, 3), ("x", None)), TensorSpec("b", (2, 36), (None, "x"))])
     {'x': 4}
@@ -94,12 +94,12 @@ def group_sizes(tensors: Iterable[TensorSpec]) -> dict[str, int]:
     for tensor in tensors:
         for group, length in zip(tensor.groups, tensor.shape, strict=True):
             if group is not None:
-                sizes[group] = math.gcd(sizes.get(group, 0), length)
+                sizes[group] = math.gcd(sizes.get(group, 0), length)  # gcd(0, length) is length
     return sizes
 
 
 def reorder(tensor: Tensor, spec: TensorSpec, orders: Mapping[str, Tensor]) -> Tensor:
-    """Reorder the axes of one tensor whose groups are in `orders`, block by block; a new tensor.
+    """Return a tensor with the axes reordered whose groups are in `orders`, in equal blocks.
 
     >>> import torch
     >>> reorder(torch.arange(4), TensorSpec("a", (4,), ("x",)), {"x": torch.tensor([1, 0])})
@@ -108,13 +108,13 @@ def reorder(tensor: Tensor, spec: TensorSpec, orders: Mapping[str, Tensor]) -> T
     for axis, group in enumerate(spec.groups):
         if group is not None and group in orders:
             order = orders[group]
-            blocks = tensor.unflatten(axis, (len(order), -1))
-            tensor = blocks.index_select(axis, order).flatten(axis, axis + 1)
+            blocks = tensor.unflatten(axis, (len(order), -1))  # (..., length, ...) -> (..., neurons, block, ...)
+            tensor = blocks.index_select(axis, order).flatten(axis, axis + 1)  # back to (..., length, ...)
     return tensor
 
 
 def layer_to_json(layer: LayerSpec) -> dict[str, Any]:
-    """Return plain lists and dictionaries; `buffer` is written only where it is true."""
+    """Return a layer as lists and dictionaries for JSON. `buffer` is written only if it is true."""
     data = asdict(layer)
     for tensor in data["tensors"]:
         if not tensor["buffer"]:
@@ -123,7 +123,7 @@ def layer_to_json(layer: LayerSpec) -> dict[str, Any]:
 
 
 def layer_from_json(data: Any) -> LayerSpec:
-    """Inverse of `layer_to_json`.
+    """Read a layer from JSON, as `layer_to_json` writes it.
 
     Raises:
         LayoutError: if a field is missing or has another type or value.
@@ -139,10 +139,10 @@ def layer_from_json(data: Any) -> LayerSpec:
 
 
 def items(data: Any, key: str, where: str) -> list[Any]:
-    """Return a list of a JSON object.
+    """Return the list `data[key]` of a JSON object.
 
     Raises:
-        LayoutError: if it is none, or too long.
+        LayoutError: if `data` is not an object, or if the value is not a list or has more than 512 entries.
     """
     found = data.get(key) if isinstance(data, dict) else None
     if not isinstance(found, list | tuple) or len(found) > MOST_LAYERS:
@@ -156,7 +156,7 @@ def _tensor_from_json(data: Any) -> TensorSpec:
     if not 0 < len(shape) <= MOST_AXES or not all(type(n) is int and 0 < n <= MOST_WEIGHTS for n in shape):
         raise LayoutError(f"tensor {shown(name)} must have 1 to {MOST_AXES} positive sizes, got {shown(shape)}")
     if len(groups) != len(shape) or not all(group is None or isinstance(group, str) for group in groups):
-        raise LayoutError(f"tensor {shown(name)} must have a group or null for each axis, got {shown(groups)}")
+        raise LayoutError(f"tensor {shown(name)} must have one group or null for each axis, got {shown(groups)}")
     if type(buffer) is not bool:
         raise LayoutError(f"tensor {shown(name)} must have a buffer that is true or false, got {shown(buffer)}")
     return TensorSpec(name, shape, groups, buffer)

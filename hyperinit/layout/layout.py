@@ -1,4 +1,4 @@
-"""The one place that fixes the order of a network's weights inside a flat vector.
+"""The layout of a network, which defines the order of its weights in a flat vector.
 
 Letters used for tensor shapes, here and in the whole package:
 
@@ -8,6 +8,8 @@ Letters used for tensor shapes, here and in the whole package:
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,13 +30,12 @@ from hyperinit.layout.layers import (
     layer_from_json,
     layer_to_json,
     layers_of,
-    reorder,
 )
 
 __all__ = ["KINDS", "MOST_LAYERS", "LayerSpec", "Layout", "TensorSpec"]
 
-VARIANCE_FLOOR = 1e-5  # what batch norm adds to a variance by default
-PLAIN = {
+VARIANCE_FLOOR = 1e-5  # the default eps of batch norm
+PLAIN = {  # steps that treat all channels alike
     nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool2d,
     nn.Tanh, nn.ReLU, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Softplus,
     nn.Dropout, nn.Identity, nn.Flatten,
@@ -43,9 +44,9 @@ PLAIN = {
 
 @dataclass(frozen=True)
 class Layout:
-    """The ordered layers of a network: module <-> named tensors <-> flat vector <-> neuron tokens.
+    """The ordered layers of a network, and conversions between named tensors, flat vectors and neuron tokens.
 
-    The vector goes layer by layer, all weights of a layer before its biases.
+    The vector holds one layer after the other, and in each layer all weights before the biases.
 
     >>> layout = Layout.of(nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 1)))
     >>> layout.size, [layer.token_length for layer in layout.layers]
@@ -58,12 +59,13 @@ class Layout:
     def of(cls, module: nn.Module) -> Layout:
         """Read the layout of a module whose parameters all belong to conv, linear and norm layers.
 
-        The running statistics of norms are part of it. An `nn.Sequential` of plain layers, activations and poolings is
-        a chain: every hidden layer's neurons may be reordered together with the inputs of the next. Other modules get
-        no permutation groups; `hyperinit_training.symmetry` finds theirs, and `with_groups` takes them.
+        The layout includes the running statistics of norms. An `nn.Sequential` of plain layers, activations and
+        poolings is a chain. In a chain the neurons of each hidden layer can be reordered together with the inputs of
+        the next layer, so each hidden layer gets a permutation group. Other modules get no groups. Find their groups
+        with `hyperinit_training.symmetry` and pass them to `with_groups`.
 
         Raises:
-            LayoutError: if the module holds other parameters, or none at all.
+            LayoutError: if the module has other parameters, or no conv, linear or norm layer.
         """
         layers = layers_of(module)
         known = {tensor.name for layer in layers for tensor in layer.tensors}
@@ -77,7 +79,7 @@ class Layout:
 
     @cached_property
     def tensors(self) -> tuple[TensorSpec, ...]:
-        """All tensors in the order of the vector."""
+        """All tensors, in the order of the vector."""
         return tuple(tensor for layer in self.layers for tensor in layer.tensors)
 
     @property
@@ -87,25 +89,24 @@ class Layout:
 
     @cached_property
     def layer_slices(self) -> dict[str, slice]:
-        """Where each layer lies in the vector."""
+        """The slice of the vector that holds each layer, by the name of the layer."""
         ends = torch.tensor([layer.size for layer in self.layers]).cumsum(0).tolist()
         pairs = zip(self.layers, ends, strict=True)
         return {layer.name: slice(end - layer.size, end) for layer, end in pairs}
 
     @cached_property
     def group_sizes(self) -> dict[str, int]:
-        """Permutation groups and how many neurons each reorders."""
+        """The number of neurons of each permutation group, by its name."""
         return group_sizes(self.tensors)
 
     def with_groups(self, groups: Mapping[str, tuple[str | None, ...]]) -> Layout:
         """Return the same layout with other permutation groups.
 
         Args:
-            groups: for each tensor, by name, the group of each of its axes, or None. A tensor that is not named has
-                no groups.
+            groups: the group of each axis, or None, for each tensor by name. Tensors that are not named get no groups.
 
         Raises:
-            LayoutError: if there is no such tensor, or it has another number of axes.
+            LayoutError: if a tensor is unknown or has another number of axes.
 
         >>> layout = Layout.of(nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2)))
         >>> layout.with_groups({"0.weight": ("a", None), "0.bias": ("a",), "1.weight": ("a",)}).group_sizes
@@ -125,12 +126,12 @@ class Layout:
         return Layout(tuple(layers))
 
     def flatten(self, state: Mapping[str, Tensor]) -> Tensor:
-        """Write named tensors, such as a module's state dict, into one float32 vector (D,).
+        """Concatenate named tensors, such as a module's state dict, into one float32 vector (D,) on the CPU.
 
-        Integers, such as the number of batches that a norm has seen, are no weights and left out.
+        Unknown integer tensors, such as the number of batches that a norm has seen, are ignored.
 
         Raises:
-            LayoutError: listing every tensor that is missing, misshapen or unexpected.
+            LayoutError: if tensors are missing, unexpected or of another shape. The message lists all of them.
         """
         wanted = {tensor.name: tensor.shape for tensor in self.tensors}
         problems = [f"missing {name} {shape}" for name, shape in wanted.items() if name not in state]
@@ -146,7 +147,11 @@ class Layout:
         return torch.cat([state[tensor.name].detach().reshape(-1).float().cpu() for tensor in self.tensors])
 
     def unflatten(self, weights: Tensor) -> dict[str, Tensor]:
-        """Cut weight vectors (..., D) into named tensors (..., *shape), as views where possible."""
+        """Split weight vectors (..., D) into named tensors (..., *shape), as views where possible.
+
+        Raises:
+            ArgumentError: if the last axis of `weights` does not have length D.
+        """
         if weights.shape[-1:] != (self.size,):
             raise ArgumentError(f"weights must have shape (..., {self.size}), got {tuple(weights.shape)}")
         parts = weights.split([tensor.size for tensor in self.tensors], dim=-1)
@@ -156,10 +161,10 @@ class Layout:
         }
 
     def state(self, weights: Tensor) -> dict[str, Tensor]:
-        """Cut weight vectors (..., D) into named tensors that a module may load: no running variance is too small.
+        """Split weight vectors (..., D) into tensors that a module can load, with running variances of at least 1e-5.
 
-        A decoder knows nothing of variances and may give negative ones, of which batch norm would take the root.
-        This is the one place where they are raised, to 1e-5 at least; vectors keep what was decoded.
+        A decoder can produce negative variances, for which batch norm would return NaN. Only this method raises them.
+        Weight vectors keep the decoded values.
 
         >>> norm = nn.BatchNorm1d(1)
         >>> Layout.of(norm).state(torch.tensor([1.0, 0.0, 0.5, -2.0]))["running_var"]
@@ -170,75 +175,70 @@ class Layout:
         return {name: part.clamp(min=VARIANCE_FLOOR) if name in variances else part for name, part in tensors.items()}
 
     def tokens(self, weights: Tensor) -> list[Tensor]:
-        """Cut weight vectors (N, D) into neuron tokens, one (N, neurons, token_length) per layer."""
-        tensors = self.unflatten(weights)
-        return [
-            torch.cat([tensors[t.name].reshape(len(weights), layer.neurons, -1) for t in layer.tensors], dim=-1)
-            for layer in self.layers
-        ]
+        """Split weight vectors (N, D) into neuron tokens, one tensor (N, neurons, token_length) per layer."""
+        tensors = self.unflatten(weights)  # each (N, neurons, ...)
+        tokens = []
+        for layer in self.layers:
+            # One row per neuron: (N, neurons, ...) -> (N, neurons, weights of this tensor per neuron)
+            parts = [tensors[t.name].reshape(len(weights), layer.neurons, -1) for t in layer.tensors]
+            tokens.append(torch.cat(parts, dim=-1))  # (N, neurons, token_length)
+        return tokens
 
     def from_tokens(self, tokens: Sequence[Tensor]) -> Tensor:
-        """Inverse of `tokens`: back to weight vectors (N, D)."""
+        """Join neuron tokens, as `tokens` returns them, to weight vectors (N, D)."""
         parts = []
-        for layer, token in zip(self.layers, tokens, strict=True):
-            widths = [tensor.size // layer.neurons for tensor in layer.tensors]
-            parts += [part.flatten(1) for part in token.split(widths, dim=-1)]
-        return torch.cat(parts, dim=-1)
-
-    def permutation_index(self, orders: Mapping[str, Tensor]) -> Tensor:
-        """Gather index (D,) that reorders neurons: `weights[..., index]` is the permuted network.
-
-        Args:
-            orders: for each group to reorder, a permutation of its neurons, int64 (neurons,).
-
-        Raises:
-            ArgumentError: if there is no such group, or an order is no permutation of its neurons.
-        """
-        for group, order in orders.items():
-            size = self.group_sizes.get(group)
-            if size is None or not torch.equal(order.sort().values, torch.arange(size)):
-                raise ArgumentError(
-                    f"orders must permute the groups {self.group_sizes}, got {order.tolist()} for {group!r}"
-                )
-        vector = torch.arange(self.size)
-        tensors = self.unflatten(vector)
-        return torch.cat([reorder(tensors[spec.name], spec, orders).reshape(-1) for spec in self.tensors])
+        for layer, token in zip(self.layers, tokens, strict=True):  # token: (N, neurons, token_length)
+            widths = [tensor.size // layer.neurons for tensor in layer.tensors]  # sum to token_length
+            parts += [part.flatten(1) for part in token.split(widths, dim=-1)]  # each (N, size of the tensor)
+        return torch.cat(parts, dim=-1)  # (N, D)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain lists and dictionaries, for the header of an artifact or a zoo."""
+        """Return the layout as lists and dictionaries, for the header of an artifact or a zoo."""
         return {"layers": [layer_to_json(layer) for layer in self.layers]}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, of the names, kinds, shapes and permutation groups of all layers and tensors.
+
+        Activations are not part of a layout, so networks that differ only in them have equal digests.
+
+        >>> Layout.of(nn.Linear(3, 2)).digest == Layout.of(nn.Linear(3, 2)).digest != Layout.of(nn.Linear(2, 3)).digest
+        True
+        """
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
     @classmethod
     def from_json(cls, data: Any) -> Layout:
-        """Inverse of `to_json`.
+        """Read a layout from JSON, as `to_json` writes it.
 
         Raises:
-            LayoutError: if a field is missing or has another type, the tensors of a layer do not share neurons, a
-                name comes twice, or there are more than 512 layers, 512 tensors in one of them, or 2^40 weights.
+            LayoutError: if a field is missing or has another type, the tensors of a layer differ in their number of
+                neurons, a name is not unique, or there are more than 512 layers, 512 tensors in one layer, or 2^40
+                weights.
         """
         layout = cls(tuple(layer_from_json(layer) for layer in items(data, "layers", "a layout")))
         if not layout.layers:
             raise LayoutError("a layout must have at least one layer, got none")
         for part in (layout.layers, layout.tensors):
             if len({item.name for item in part}) < len(part):
-                raise LayoutError("the layers and the tensors of a layout must have names of their own, got one twice")
+                raise LayoutError("names of layers and of tensors must be unique in a layout, got one twice")
         if layout.size > MOST_WEIGHTS:
             raise LayoutError(f"a layout must have at most {MOST_WEIGHTS} weights, got more")
         return layout
 
 
 def _is_plain(step: nn.Module) -> bool:
-    """Tell whether a step of a chain treats all channels alike, so that they may be reordered."""
+    """Return whether a step of a chain treats all channels alike, so that they can be reordered."""
     return type(step) in PLAIN or (type(step) in KINDS and getattr(step, "groups", 1) == 1)
 
 
 def _chain(layers: list[LayerSpec]) -> list[LayerSpec]:
-    """Give the layers of a chain their groups: outputs carry the layer's name, inputs the previous one's."""
+    """Set the groups of a chain: outputs get the name of their layer, inputs that of the layer before."""
     chained = []
     for index, layer in enumerate(layers):
-        after = layer.name if index + 1 < len(layers) else None
-        before = layers[index - 1].name if index else None
-        tensors = tuple(
+        after = layer.name if index + 1 < len(layers) else None  # the network's outputs keep their order
+        before = layers[index - 1].name if index else None  # and so do its inputs
+        tensors = tuple(  # weights (outputs, inputs, ...) and biases (outputs,), hence the slice
             TensorSpec(t.name, t.shape, (after, before, *t.groups[2:])[: len(t.shape)]) for t in layer.tensors
         )
         chained.append(LayerSpec(layer.name, layer.kind, tensors))

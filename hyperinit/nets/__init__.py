@@ -1,4 +1,4 @@
-"""Networks that artifacts describe as data: the zoo's CNN, residual networks, and the paper's Table 4."""
+"""Networks: the CNN of the zoos, residual networks, the paper's Table 4, and descriptions of networks as data."""
 
 from hyperinit.nets.description import LARGEST, MODULES, MOST_STEPS, Architecture, build, describe
 from hyperinit.nets.residual import ResNet, resnet20

@@ -1,7 +1,7 @@
-"""The networks of the zoos, and networks as data: an artifact can describe and rebuild its own architecture.
+"""Descriptions of networks as data, with which an artifact stores and rebuilds its architecture.
 
 A description is a list of `[module name, arguments]`, one for each step of an `nn.Sequential`. Only the modules
-in `MODULES` can be built, so reading a description runs no code but theirs.
+in `MODULES` can be built, so a description cannot run other code.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ MODULES: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "sigmoid": (nn.Sigmoid, ()),
 }
 Architecture = list[list[Any]]
-MOST_STEPS = 1024  # of a network that is built from data
-LARGEST = 1 << 30  # number in its arguments
+MOST_STEPS = 1024  # of a description
+LARGEST = 1 << 30  # number among the arguments of a step
 
 
 def describe(module: nn.Sequential) -> Architecture:
-    """Write an `nn.Sequential` as data, so that `build` can make it again.
+    """Describe an `nn.Sequential` as data from which `build` can rebuild it.
 
     Raises:
-        LayoutError: if it holds a module that `MODULES` does not list.
+        LayoutError: if it has a module that `MODULES` does not list, or one with other non-default arguments.
 
     >>> describe(nn.Sequential(nn.Linear(2, 1), nn.Tanh()))
     [['linear', {'in_features': 2, 'out_features': 1, 'bias': True}], ['tanh', {}]]
@@ -42,29 +42,28 @@ def describe(module: nn.Sequential) -> Architecture:
     steps: Architecture = []
     for step in module:
         if type(step) not in names:
-            raise LayoutError(f"a described network may hold {', '.join(MODULES)}, got {type(step).__name__}")
+            raise LayoutError(f"modules must be of {', '.join(MODULES)} to be described, got {type(step).__name__}")
         name = names[type(step)]
         arguments = {key: _plain(getattr(step, key)) for key in MODULES[name][1]}
         if isinstance(step, nn.Conv2d | nn.Linear):
             arguments["bias"] = step.bias is not None
         steps.append([name, arguments])
-        with torch.device("meta"):  # draws no random number
+        with torch.device("meta"):  # draws no random numbers
             again = _step(name, arguments)
-        if repr(again) != repr(step):
+        if repr(again) != repr(step):  # an argument that is not described, such as groups, has no default value
             raise LayoutError(
-                f"a description holds {', '.join(arguments) or 'no arguments'} of {name} only, got {step}"
+                f"{name} must have default values except for {', '.join(arguments) or 'nothing'}, got {step}"
             )
     return steps
 
 
 def build(architecture: Architecture, *, device: str = "cpu") -> nn.Sequential:
-    """Make the network that `architecture` describes, with uninitialised parameters.
+    """Build the network that `architecture` describes, with uninitialised parameters.
 
-    No random number is drawn: load weights before use.
+    It draws no random numbers. Load weights before use.
 
     Raises:
-        LayoutError: if the description names another module or argument, gives one a value that it may not have, or
-            has more than 1024 steps.
+        LayoutError: if the description has an unknown module or argument, an invalid value, or more than 1024 steps.
     """
     if not isinstance(architecture, list | tuple) or len(architecture) > MOST_STEPS:
         raise LayoutError(
@@ -75,13 +74,13 @@ def build(architecture: Architecture, *, device: str = "cpu") -> nn.Sequential:
     try:
         with torch.device("meta"):
             network = nn.Sequential(*(_step(name, arguments) for name, arguments in architecture))
-    except (TypeError, ValueError, RuntimeError) as error:  # torch's own word on arguments that do not go together
+    except (TypeError, ValueError, RuntimeError) as error:  # arguments that do not fit each other
         raise LayoutError(f"not a network description: {type(error).__name__}: {error}") from None
     return network if device == "meta" else network.to_empty(device=device)
 
 
 def _check_step(step: Any) -> None:
-    """Refuse a step that is no known module with known arguments of the right types and sizes."""
+    """Raise unless a step is a known module with known arguments of the right types and sizes."""
     whole = isinstance(step, list | tuple) and len(step) == 2 and isinstance(step[1], dict)
     if not whole or not isinstance(step[0], str) or step[0] not in MODULES:
         raise LayoutError(
@@ -107,7 +106,7 @@ EXPECTED = {
 
 
 def _fits(name: str, key: str, value: Any) -> bool:
-    """Say whether an argument has the type and size that `EXPECTED` states."""
+    """Return whether an argument has the type and size that `EXPECTED` states."""
     if key == "bias":
         return type(value) is bool
     if key == "p":

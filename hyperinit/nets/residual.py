@@ -8,15 +8,15 @@ from torch import Tensor, nn
 
 
 class ResNet(nn.Module):
-    """A residual network for small images: a convolution, three stages of residual blocks, the mean over pixels.
+    """A residual network for small images: a convolution, three stages of residual blocks, and global average pooling.
 
     Args:
         channels: input channels.
         classes: outputs.
-        blocks: residual blocks per stage, of two convolutions each.
-        width: channels of the first stage; every further one has twice as many, and half the pixels a side.
+        blocks: residual blocks per stage, each with two convolutions.
+        width: channels of the first stage. Each further stage has twice the channels and half the height and width.
 
-    Source: He et al. 2015, arXiv:1512.03385, section 4.2; shortcuts that change shape are projections (option B).
+    Source: He et al. 2015, arXiv:1512.03385, section 4.2. Shortcuts that change the shape are projections (option B).
     """
 
     def __init__(self, channels: int = 3, classes: int = 10, blocks: int = 3, width: int = 16) -> None:
@@ -28,18 +28,18 @@ class ResNet(nn.Module):
         self.head = nn.Linear(widths[-1], classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give logits (N, classes) for images (N, channels, height, width)."""
-        features = self.blocks(self.norm(self.conv(images)).relu())
+        """Return logits (n, classes) of images (n, channels, height, width)."""
+        features = self.blocks(self.norm(self.conv(images)).relu())  # (n, 4 * width, height / 4, width / 4)
         logits: Tensor = self.head(features.mean(dim=(2, 3)))
         return logits
 
 
 class _Residual(nn.Module):
-    """Two convolutions with batch norm, and a shortcut around them."""
+    """Two convolutions with batch norm, and a shortcut that is added before the last ReLU."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
-        stride = after // before
+        stride = after // before  # 2 where the channels double, else 1
         self.conv1 = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
         self.norm1 = nn.BatchNorm2d(after)
         self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)

@@ -1,4 +1,4 @@
-"""The CNN of the paper's zoos (Table 5)."""
+"""The CNN of the paper's zoos."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from hyperinit.nets.description import MODULES
 
 
 def cnn(channels: int = 1, activation: str = "tanh") -> nn.Sequential:
-    """Return the CNN of the zoos: 28x28 images in, 10 classes out, pooling before activation.
+    """Return the CNN of the zoos, for 28x28 images and 10 classes, with pooling before the activation.
 
-    2,464 parameters for one input channel, 2,864 for three.
+    It has 2,464 parameters for one input channel and 2,864 for three.
 
     Args:
         channels: input channels, 1 or 3.
         activation: "tanh", "gelu", "relu" or "sigmoid".
 
     Raises:
-        ArgumentError: for another activation.
+        ArgumentError: if `activation` is another name.
 
     Source: Schürholt et al. 2022, arXiv:2209.14733, Table 6.
 

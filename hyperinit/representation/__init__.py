@@ -1,4 +1,4 @@
-"""The hyper-representation: autoencoder, anchors and samplers, its card, and the artifact that holds them."""
+"""The hyper-representation in memory, its card, and its file, the artifact."""
 
 from hyperinit.representation.representation import HyperRepresentation
 

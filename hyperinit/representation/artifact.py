@@ -1,12 +1,12 @@
-"""One safetensors file in, one out: every field and tensor is checked before anything is built from it.
+"""Reads and writes the file of a hyper-representation: its header, its tensors' names, and all checks.
 
-The file's metadata holds a JSON header under "hyperinit". Its field "digest" is the SHA-256 of the rest of the header
-and of all tensors, so that a file that was cut off or altered is refused wherever it came from.
+A file is a safetensors file. The text under "hyperinit" in its metadata is a JSON header. The field "digest" of the
+header is the SHA-256 of all other fields and all tensors, so that damage is found. docs/artifact.md describes every
+field.
 
-docs/artifact.md describes the format field by field. A trained sampler's state is in the tensors
-`samplers.<method>.<key>`; a file may hold none.
+Files are not trusted. Every header and every shape is checked before a tensor of that size is allocated.
 
-Letters: N anchors, D weights per network, L latent size.
+Letters: N anchors, D weights per network, L latent size, T tokens or chunks per network.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +30,31 @@ from hyperinit.files import headers
 from hyperinit.files.atomic import replacing
 from hyperinit.layout import Layout
 from hyperinit.representation.card import Card
-from hyperinit.samplers import METHODS, SamplerOptions, trained
+from hyperinit.samplers import METHODS, Anchors, SamplerOptions, trained
 
 FORMAT = 1
 NEEDS = "0.1.0"  # the first hyperinit that reads this format
-SAMPLERS = "samplers."  # how the names of trained samplers' tensors begin
-ANCHORS = ("anchors.z", "anchors.score", "anchors.epoch", "anchors.weights")
+SAMPLERS = "samplers."  # prefix of a trained sampler's tensors: samplers.<method>.<key>
+ANCHORS = {f"anchors.{field.name}": field.name for field in fields(Anchors)}  # tensor -> field
+EXACT = ("mean", "std", "anchors.score", "anchors.epoch")  # saved as float32, all others as float16
 MOST_ANCHORS = 1 << 14
-MOST_TOKENS = 1 << 14  # that attention compares with each other
+MOST_TOKENS = 1 << 14  # in one attention, which takes memory for MOST_TOKENS^2 numbers
+SMALL_CUT = 1 << 20  # chunks with this many weights in all are built for any file: their index takes 8 MiB
+
+States = Mapping[str, Mapping[str, Tensor]]  # of trained samplers: method -> key -> tensor
 
 
 @dataclass(frozen=True)
 class Header:
-    """All of an artifact but its tensors."""
+    """The part of an artifact that is not tensors.
+
+    Args:
+        card: description, origin and measured figures.
+        layout: order of the weights in a vector.
+        architecture: description of the zoo's network, see `hyperinit.nets`; None if there is none.
+        autoencoder: its sizes and options.
+        samplers: options of the sampling methods.
+    """
 
     card: Card
     layout: Layout
@@ -51,7 +63,7 @@ class Header:
     samplers: SamplerOptions
 
     def to_json(self) -> dict[str, Any]:
-        """Return the header as plain data."""
+        """Return the header as JSON data, without the digest."""
         return {
             "format": FORMAT,
             "needs": NEEDS,
@@ -63,27 +75,58 @@ class Header:
         }
 
 
-def write(path: Path, header: Header, tensors: Mapping[str, Tensor]) -> None:
-    """Write an artifact with its digest, whole or not at all; the caller decides the precision of each tensor.
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """Everything that an artifact holds.
+
+    Args:
+        header: the part that is not tensors.
+        autoencoder: its parameters and standardisation.
+        anchors: of the training snapshots.
+        states: of trained samplers, by method; may be empty.
+    """
+
+    header: Header
+    autoencoder: Autoencoder
+    anchors: Anchors
+    states: States
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all tensors under their names in the file."""
+        found: dict[str, Tensor] = dict(self.autoencoder.state_dict())
+        found |= {name: getattr(self.anchors, field) for name, field in ANCHORS.items()}
+        for method, state in self.states.items():
+            found |= {f"{SAMPLERS}{method}.{key}": value for key, value in state.items()}
+        return found
+
+
+def write(path: Path, contents: Contents) -> None:
+    """Write an artifact in half precision; the standardisation, scores and epochs stay float32.
+
+    The file is replaced as a whole, or not at all if an error is raised. Equal contents give equal bytes.
 
     Raises:
-        ArtifactError: if a value is not finite in that precision, or the header could not be read again; nothing is
-            written.
+        ArtifactError: if a value is not finite in the precision of the file, or the header fails the checks of `read`.
     """
-    ordered = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+    tensors = contents.tensors()
+    ordered = {
+        name: (value if name in EXACT else value.half()).detach().cpu().contiguous()
+        for name, value in sorted(tensors.items())
+    }
     _check_values(ordered)
-    data = header.to_json()
+    data = contents.header.to_json()
     text = json.dumps(data | {"digest": headers.digest(data, ordered)}, sort_keys=True)
     _header(headers.parsed(text))
     with replacing(path) as temporary:
         save_file(ordered, temporary, {"hyperinit": text})
 
 
-def read(path: Path) -> tuple[Header, dict[str, Tensor]]:
-    """Read an artifact and return its header and float32 tensors.
+def read(path: Path) -> Contents:
+    """Read an artifact; all tensors become float32 and share no memory with the file.
 
     Raises:
-        ArtifactError: if the file is missing, cut off, altered, of another format, or holds what its header denies.
+        ArtifactError: if the file is missing, cut off, altered or of another format, or its tensors do not fit its
+            header.
     """
     try:
         with headers.opened(path, "hyperinit") as (data, file):
@@ -91,10 +134,11 @@ def read(path: Path) -> tuple[Header, dict[str, Tensor]]:
             header = _header(data)
             found = headers.shapes(file, headers.FLOATS)
             _check_room(header, found)
-            _check_shapes(header, found)
+            autoencoder = _without_memory(header)
+            _check_shapes(header, autoencoder, found)
             stored = {name: file.get_tensor(name) for name in found}
             if data.pop("digest") != headers.digest(data, stored):
-                raise ArtifactError("its contents do not have the digest that was written with them; it was altered")
+                raise ArtifactError("its contents do not match the digest in its header; the file was altered")
             tensors = {name: value.to(torch.float32, copy=True) for name, value in stored.items()}
         _check_values(tensors)
         _check_anchors(header, tensors)
@@ -105,7 +149,7 @@ def read(path: Path) -> tuple[Header, dict[str, Tensor]]:
         raise ArtifactError(
             f"{path} must be a whole hyper-representation file, got: {why}. Copy or build it again."
         ) from None
-    return header, tensors
+    return _contents(header, autoencoder, tensors)
 
 
 def _header(data: dict[str, Any]) -> Header:
@@ -123,44 +167,57 @@ def _header(data: dict[str, Any]) -> Header:
 
 
 def _check_room(header: Header, found: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse a header that calls for more than the file holds, before anything is built from it."""
+    """Refuse a header whose autoencoder needs more tensors or numbers than the file holds.
+
+    This comes before the autoencoder is built, because a small file can state any sizes. Only lower bounds of the
+    needed sizes are computed here. `_check_shapes` compares every shape.
+    """
     layout, config = header.layout, header.autoencoder
-    if found.get("mean") != (layout.size,):
-        raise ArtifactError(f"mean must have shape ({layout.size},) as the layout says, it has {found.get('mean')}")
-    held = sum(math.prod(shape) for shape in found.values())
+    if found.get("mean") != (layout.size,):  # also bounds D, and all that is of size D, by the file
+        raise ArtifactError(f"mean must have shape ({layout.size},) to fit the layout, got {found.get('mean')}")
+    held = sum(math.prod(shape) for shape in found.values())  # numbers in the file, of at least 1 byte each
     tokens = sum(layer.neurons for layer in layout.layers)
+    # attention (width, width), feed-forward (feedforward, width), from or to the latent (latent, width)
     largest = max(config.width * size for size in (config.width, config.feedforward, config.latent))
     if config.chunk:
-        chunks = config.latent_size(layout) // config.latent
-        largest = max(largest, config.width * config.chunk, config.width * chunks)
-        if chunks * config.chunk > max(held, 1 << 20):
-            raise ArtifactError(f"{chunks} chunks of {config.chunk} weights, and the file holds {held} numbers")
-        tokens = min(config.window, chunks)
+        chunks = config.latent_size(layout) // config.latent  # T
+        largest = max(largest, config.width * config.chunk, config.width * chunks)  # enter (width, C), positions
+        if chunks * config.chunk > max(held, SMALL_CUT):  # the index of the cut is int64 (T, C): 8 bytes each
+            raise ArtifactError(f"{chunks} chunks of {config.chunk} weights, but the file holds only {held} numbers")
+        tokens = min(config.window, chunks)  # attention stays within a window
     else:
-        largest = max(largest, config.width * tokens * config.latent)
-        if 4 * len(layout.layers) > len(found):  # each has a linear layer on both sides
+        largest = max(largest, config.width * tokens * config.latent)  # the decoder's expand (T * width, L)
+        if 4 * len(layout.layers) > len(found):  # weight and bias of an embedder and a debedder for each layer
             raise ArtifactError(f"{len(found)} tensors, too few for {len(layout.layers)} layers")
-    if 24 * config.depth > len(found):  # both sides have that many blocks of 12 tensors and more
+    if 24 * config.depth > len(found):  # encoder and decoder have `depth` blocks each, a block has 12 or more tensors
         raise ArtifactError(f"{len(found)} tensors, too few for a depth of {config.depth}")
     if largest > held:
-        raise ArtifactError(f"a config that calls for a tensor of {largest} numbers, and the file holds {held}")
+        raise ArtifactError(f"a config that needs a tensor of {largest} numbers, but the file holds only {held}")
     if tokens > MOST_TOKENS:
-        raise ArtifactError(f"{tokens} tokens, and this hyperinit takes at most {MOST_TOKENS} at once")
+        raise ArtifactError(f"{tokens} tokens in one attention, but this hyperinit allows at most {MOST_TOKENS}")
 
 
-def _check_shapes(header: Header, found: Mapping[str, tuple[int, ...]]) -> None:
-    """Compare all tensors with what layout and config call for, before any of them is read."""
-    layout, config = header.layout, header.autoencoder
-    if header.architecture is not None and Layout.of(nets.build(header.architecture, device="meta")) != layout:
-        raise ArtifactError("the architecture does not have the layout beside it")
+def _without_memory(header: Header) -> Autoencoder:
+    """Build the autoencoder with parameters on the meta device, which have shapes and no memory."""
     with torch.device("meta"):
-        scale = torch.ones(layout.size, device="cpu")
-        model = Autoencoder(config, layout, scale, scale)
-    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    count = (*found.get("anchors.z", ()), 0)[0]
-    latent = config.latent_size(layout)
-    sizes = ((count, latent), (count,), (count,), (count, layout.size))
-    expected |= dict(zip(ANCHORS, sizes, strict=True))
+        scale = torch.ones(header.layout.size, device="cpu")  # (D,); Autoencoder checks its values
+        return Autoencoder(header.autoencoder, header.layout, scale, scale)
+
+
+def _check_shapes(header: Header, autoencoder: Autoencoder, found: Mapping[str, tuple[int, ...]]) -> None:
+    """Compare the names and shapes of all tensors with those the header asks for, before any is read."""
+    layout = header.layout
+    if header.architecture is not None and Layout.of(nets.build(header.architecture, device="meta")) != layout:
+        raise ArtifactError("an architecture that does not have the layout in the header")
+    expected = {name: tuple(value.shape) for name, value in autoencoder.state_dict().items()}
+    count = (*found.get("anchors.z", ()), 0)[0]  # N; 0 if the tensor is missing or has no axis
+    latent = header.autoencoder.latent_size(layout)
+    expected |= {
+        "anchors.z": (count, latent),
+        "anchors.score": (count,),
+        "anchors.epoch": (count,),
+        "anchors.weights": (count, layout.size),
+    }
     expected |= _expected_of_samplers(found, latent)
     wrong = [
         f"{name} {found.get(name)}, expected {shape}" for name, shape in expected.items() if found.get(name) != shape
@@ -169,11 +226,11 @@ def _check_shapes(header: Header, found: Mapping[str, tuple[int, ...]]) -> None:
     if wrong or not count:
         raise ArtifactError(f"tensors that do not fit the header: {'; '.join(wrong[:5]) or 'no anchors'}")
     if count > MOST_ANCHORS:
-        raise ArtifactError(f"{count} anchors, and this hyperinit takes at most {MOST_ANCHORS}")
+        raise ArtifactError(f"{count} anchors, but this hyperinit allows at most {MOST_ANCHORS}")
 
 
 def _expected_of_samplers(found: Iterable[str], latent: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all tensors of those trained samplers of which the file holds any."""
+    """Return the names and shapes of all tensors of each trained sampler that has at least one in the file."""
     held = {name.removeprefix(SAMPLERS).partition(".")[0] for name in found if name.startswith(SAMPLERS)}
     expected: dict[str, tuple[int, ...]] = {}
     for method in held & METHODS.keys():
@@ -192,14 +249,25 @@ def _check_values(tensors: Mapping[str, Tensor]) -> None:
 
 
 def _check_anchors(header: Header, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse anchors that no encoder and no validation can have given."""
+    """Refuse latents outside of the encoder's range, accuracies outside of [0, 1] and negative epochs."""
     config = header.autoencoder
     ranges = {"anchors.score": (0.0, 1.0), "anchors.epoch": (0.0, math.inf)}
     if config.bounded and not config.variational:
-        ranges["anchors.z"] = (-1.0, 1.0)
+        ranges["anchors.z"] = (-1.0, 1.0)  # closed: half precision rounds a tanh close to 1 up to 1
     for name, (least, most) in ranges.items():
         low, high = map(float, tensors[name].aminmax())
         if low < least or high > most:
             raise ArtifactError(
                 f"tensor {name} must lie in [{least:g}, {most:g}], it goes from {low:.3g} to {high:.3g}"
             )
+
+
+def _contents(header: Header, autoencoder: Autoencoder, tensors: dict[str, Tensor]) -> Contents:
+    """Sort checked tensors by name into anchors, trained samplers and the autoencoder, without a copy."""
+    anchors = Anchors(**{field: tensors.pop(name) for name, field in ANCHORS.items()})
+    states: dict[str, dict[str, Tensor]] = {}
+    for name in [name for name in tensors if name.startswith(SAMPLERS)]:
+        method, _, key = name.removeprefix(SAMPLERS).partition(".")
+        states.setdefault(method, {})[key] = tensors.pop(name)
+    autoencoder.load_state_dict(tensors, assign=True)  # replaces the parameters on the meta device
+    return Contents(header, autoencoder, anchors, states)

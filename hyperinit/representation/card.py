@@ -1,4 +1,4 @@
-"""The card of a hyper-representation: what it is, where it comes from, and what was measured of it."""
+"""The card of a hyper-representation: its description, its origin and its measured figures."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ FIGURES = ("accuracy", "std", "n", "images", "distance", "overlap", "diversity")
 ROWS = {
     "zoo": "the training snapshots themselves",
     "zoo-held-out": "real networks of the zoo that were held out",
-    "zoo-held-out-decoded": "the same, encoded and decoded",
+    "zoo-held-out-decoded": "the held-out networks, encoded and decoded",
     "anchors-decoded": "the training snapshots, encoded and decoded",
 }
-SHARES = ("accuracy", "std", "overlap", "diversity")  # in [0, 1]
-MOST_FIGURE = 1e12  # of the others
+SHARES = ("accuracy", "std", "overlap", "diversity")  # figures that must lie in [0, 1]
+MOST_FIGURE = 1e12  # the most that any other figure may be
 LEGEND = """accuracy before any training, mean and spread over the networks;
 distance to the nearest training snapshot (weight units);
 overlap of wrong answers with the nearest training snapshot (intersection over union: 1 is a copy);
@@ -26,17 +26,18 @@ diversity: share of images that one of two networks gets wrong and the other rig
 
 @dataclass(frozen=True)
 class Card:
-    """What a hyper-representation is, in words and measured numbers.
+    """Description, origin and measured figures of a hyper-representation.
 
     Args:
-        source: its name.
-        title: one line about it.
-        licence: of the weights, and the terms of the images behind them.
-        citation: of the images.
-        preprocessing: of the images: size, channels, and mean and std by channel on the 0 to 1 scale.
-        zoo: where the training networks came from: images, recipe, models, date, code version.
-        recommended: the method to take when none is named.
-        measured: for every method and for the zoo itself, figures measured on test images before any training.
+        source: name of the source.
+        title: description in one line.
+        licence: licence of the weights, and the terms of the images they were trained on.
+        citation: citation of the images.
+        preprocessing: preprocessing of the images: size in pixels, channels, and mean and std of each channel on the
+            scale 0 to 1.
+        zoo: origin of the training networks: images, recipe, models, date, code version.
+        recommended: the default method.
+        measured: figures on test images before any training, for each method and for the rows in `ROWS`.
     """
 
     source: str
@@ -49,24 +50,26 @@ class Card:
     measured: dict[str, dict[str, float]]
 
     def check(self) -> None:
-        """Refuse a card that was read from a file and is not whole.
+        """Validate a card that was read from a file.
 
         Raises:
-            ArtifactError: if a field has another type, or a method is unknown.
+            ArtifactError: if a field has a wrong type, a figure is out of range, or the recommended method is unknown.
         """
         kinds = {"str": str, "dict[str, Any]": dict, "dict[str, dict[str, float]]": dict}
         wrong = [f.name for f in fields(self) if not isinstance(getattr(self, f.name), kinds[str(f.type)])]
         if wrong:
-            raise ArtifactError(f"card fields of another type: {', '.join(wrong)}")
+            raise ArtifactError(f"card fields of a wrong type: {', '.join(wrong)}")
         if not isinstance(self.zoo.get("images", {}), dict):
-            raise ArtifactError(f"card field zoo.images must name the images, got {shown(self.zoo['images'])}")
+            raise ArtifactError(f"card field zoo.images must be an object, got {shown(self.zoo['images'])}")
         parts = {"preprocessing": self.preprocessing, "zoo": self.zoo, "zoo.images": self.zoo.get("images", {})}
         for (part, key), kind in FACTS.items():
             value = parts[part].get(key)
             if value is not None and not CHECKS[kind](value):
                 raise ArtifactError(f"card field {part}.{key} must be {kind}, got {shown(value)}")
         if self.recommended not in METHODS:
-            raise ArtifactError(f"the recommended method {shown(self.recommended)} is unknown to this hyperinit")
+            raise ArtifactError(
+                f"the recommended method {shown(self.recommended)} is unknown to this version of hyperinit"
+            )
         for name, row in self.measured.items():
             if not isinstance(row, dict) or set(row) != set(FIGURES) or not all(map(_is_number, row.values())):
                 raise ArtifactError(f"the figures of {shown(name)} must be the numbers {', '.join(FIGURES)}")
@@ -99,7 +102,7 @@ class Card:
         }
 
     def _of_checkpoints(self) -> dict[str, str]:
-        """A zoo that somebody else trained, see `hyperinit_training.train`."""
+        """Describe a zoo of the user's checkpoints, see `hyperinit_training.train`."""
         zoo = self.zoo
         if "models" not in zoo:
             return {}
@@ -112,7 +115,7 @@ class Card:
 
 
 def table(measured: Mapping[str, Mapping[str, float]]) -> str:
-    """Print-ready table of measured figures, the best accuracy first.
+    """Format measured figures as a table, sorted by accuracy, the best first.
 
     >>> row = {"accuracy": 0.9, "std": 0.01, "n": 50, "images": 100, "distance": 1, "overlap": 0.5, "diversity": 0.1}
     >>> print(table({"kde30": row}))
@@ -145,19 +148,19 @@ def _is_count(value: object) -> bool:
 
 
 CHECKS: dict[str, Callable[[Any], bool]] = {
-    "a whole number of at least 0": _is_count,
+    "an integer of at least 0": _is_count,
     "text": lambda value: isinstance(value, str),
     "a list of numbers": lambda value: isinstance(value, list | tuple) and all(map(_is_number, value)),
 }
-FACTS = {  # what the card's text and the commands take from its two objects, where they are there
-    ("preprocessing", "size"): "a whole number of at least 0",
-    ("preprocessing", "channels"): "a whole number of at least 0",
+FACTS = {  # optional keys of `preprocessing` and `zoo` that the card's text and the commands read
+    ("preprocessing", "size"): "an integer of at least 0",
+    ("preprocessing", "channels"): "an integer of at least 0",
     ("preprocessing", "mean"): "a list of numbers",
     ("preprocessing", "std"): "a list of numbers",
-    ("zoo", "models"): "a whole number of at least 0",
-    ("zoo", "anchors"): "a whole number of at least 0",
-    ("zoo", "conditioned"): "a whole number of at least 0",
+    ("zoo", "models"): "an integer of at least 0",
+    ("zoo", "anchors"): "an integer of at least 0",
+    ("zoo", "conditioned"): "an integer of at least 0",
     ("zoo", "date"): "text",
     ("zoo.images", "name"): "text",
-    ("zoo.images", "train"): "a whole number of at least 0",
+    ("zoo.images", "train"): "an integer of at least 0",
 }

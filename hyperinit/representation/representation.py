@@ -1,11 +1,10 @@
-"""A hyper-representation in memory: encode, decode, sample, and build networks.
+"""A hyper-representation in memory. It encodes, decodes and samples weight vectors and builds networks.
 
 Letters: N networks, D weights per network, L latent size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,23 +18,22 @@ from hyperinit.files import headers
 from hyperinit.files.found import Found
 from hyperinit.layout import Layout
 from hyperinit.representation import artifact
-from hyperinit.representation.artifact import Header
+from hyperinit.representation.artifact import Contents, Header, States
 from hyperinit.representation.card import Card
 from hyperinit.samplers import METHODS, Anchors, Sampler, enough, fitted, restored, trained
 
-States = Mapping[str, Mapping[str, Tensor]]  # of trained samplers, by method
 FEWEST = 8  # networks to condition on
-MOST_ROWS, MOST_WEIGHTS = 256, 1 << 22  # networks, and their weights, decoded at once; bounds a large draw's memory
+MOST_ROWS, MOST_WEIGHTS = 256, 1 << 22  # networks and weights in one batch of encode and decode, to bound memory
 
 
 class HyperRepresentation:
-    """A trained autoencoder of a zoo with the anchors of its training snapshots.
+    """A trained autoencoder of a zoo's networks, with anchors to sample from.
 
     Args:
         header: layout, architecture, card and options.
-        autoencoder: trained, in evaluation mode.
+        autoencoder: the trained autoencoder. It is set to evaluation mode and frozen in place.
         anchors: latents, scores, epochs and weights of the training snapshots.
-        states: of the trained samplers, by method; see `train_samplers`.
+        states: tensors of the trained samplers, by method, see `train_samplers`; None for none.
 
     >>> import hyperinit
     >>> hr = hyperinit.load("digits")
@@ -50,78 +48,69 @@ class HyperRepresentation:
         self.autoencoder = autoencoder.eval().requires_grad_(False)
         self.anchors = anchors
         self.states = dict(states or {})
-        self.found: Found | None = None  # the file that it was read from
+        self.found: Found | None = None  # the source file, if it was read from one
         self._samplers: dict[str, Sampler] = {}
 
     @classmethod
     def read(cls, path: Path | Found) -> HyperRepresentation:
-        """Load an artifact; see `hyperinit.load` for source names.
+        """Load an artifact from a path; `hyperinit.load` takes names of sources.
 
         Raises:
             ArtifactError: if the file is not a whole and unaltered artifact.
         """
         found = path if isinstance(path, Found) else Found(path, None, path.stem)
-        header, tensors = artifact.read(found.path)
-        anchors = Anchors(*(tensors.pop(name) for name in artifact.ANCHORS))
-        states: dict[str, dict[str, Tensor]] = {}
-        for name in [name for name in tensors if name.startswith(artifact.SAMPLERS)]:
-            method, _, key = name.removeprefix(artifact.SAMPLERS).partition(".")
-            states.setdefault(method, {})[key] = tensors.pop(name)
-        with torch.device("meta"):
-            scale = torch.ones(header.layout.size, device="cpu")
-            autoencoder = Autoencoder(header.autoencoder, header.layout, scale, scale)
-        autoencoder.load_state_dict(tensors, assign=True)
-        representation = cls(header, autoencoder, anchors, states)
+        contents = artifact.read(found.path)
+        representation = cls(contents.header, contents.autoencoder, contents.anchors, contents.states)
         representation.found = found
         return representation
 
     def save(self, path: Path) -> None:
-        """Write an artifact; half precision for everything but the standardisation."""
-        tensors = dict(self.autoencoder.state_dict())
-        anchors = (self.anchors.z, self.anchors.score, self.anchors.epoch, self.anchors.weights)
-        tensors |= dict(zip(artifact.ANCHORS, anchors, strict=True))
-        for method, state in self.states.items():
-            tensors |= {f"{artifact.SAMPLERS}{method}.{key}": value for key, value in state.items()}
-        exact = ("mean", "std", "anchors.score", "anchors.epoch")
-        artifact.write(path, self.header, {k: v if k in exact else v.half() for k, v in tensors.items()})
+        """Write an artifact; docs/artifact.md describes the file.
+
+        Weights and latents are rounded to half precision. The standardisation, scores and epochs stay float32.
+
+        Raises:
+            ArtifactError: if a value is not finite in that precision, or the header would be refused by `read`. Then
+                nothing is written.
+        """
+        artifact.write(path, Contents(self.header, self.autoencoder, self.anchors, self.states))
 
     @property
     def card(self) -> Card:
-        """What this hyper-representation is and what was measured of it."""
+        """Description, origin and measured figures."""
         return self.header.card
 
     @property
     def layout(self) -> Layout:
-        """Order of the weights in a vector."""
+        """Layout of the networks: the order of the weights in a vector."""
         return self.header.layout
 
     @property
     def latent_size(self) -> int:
-        """L, the size of a latent."""
+        """Size of a latent, L."""
         return self.header.autoencoder.latent_size(self.layout)
 
     def sample(self, count: int = 1, *, method: str | None = None, generator: torch.Generator | None = None) -> Tensor:
-        """Draw `count` new networks.
+        """Sample the weights of `count` new networks.
 
         Args:
-            count: how many, at least 1.
+            count: number of networks, at least 1.
             method: a name from `methods()`; None takes the card's recommendation.
-            generator: the only source of randomness, on the CPU; None is torch's global generator.
+            generator: the only source of randomness, on the CPU; None takes torch's global generator.
 
         Returns:
             Weight vectors, float32 (count, D), on the CPU.
 
         Raises:
-            ArgumentError: if `count` is not a positive integer, there are too few anchors for the method, or a
-                sampler of your own draws anything but finite floating point numbers of the right shape.
-            ArtifactError: if the method's sampler needs training and the artifact holds none, or its decoder gives
-                numbers that are not finite.
-            UnknownNameError: if there is no such method.
+            ArgumentError: if `count` is not a positive integer, if the method needs more anchors, or if a registered
+                sampler draws values that are not finite floating point numbers of the right shape.
+            ArtifactError: if the artifact lacks the trained sampler of the method, or decoded weights are not finite.
+            UnknownNameError: if the method is unknown.
         """
         if type(count) is not int or count < 1:
             raise ArgumentError(f"count must be an integer of at least 1, got {count!r}")
         method = self.card.recommended if method is None else method
-        with torch.device("cpu"):  # whatever the caller's default device is
+        with torch.device("cpu"):  # overrides the default device of the caller
             sampler = self._sampler(method)
             drawn = sampler.sample(count, generator)
             latent = sampler.space == "latent"
@@ -131,16 +120,15 @@ class HyperRepresentation:
         weights = self.decode(drawn)
         if not headers.is_finite(weights):
             raise ArtifactError(
-                f"{shown(self.card.source)} must decode to finite weights, got NaN or infinity by the method "
-                f"{method!r}; its file holds a decoder that was not trained, or was altered"
+                f"{shown(self.card.source)} must decode to finite weights, got NaN or infinity with the method "
+                f"{method!r}. The decoder in its file is untrained or damaged. Use another source."
             )
         return weights
 
     def methods(self) -> dict[str, str]:
-        """Names of the methods that this hyper-representation can draw with, with one line each.
+        """Return the names of the usable methods, each with a description of one line.
 
-        Methods that it cannot draw with are left out: those whose sampler needs training and is not there, and those
-        that need more anchors.
+        A method is left out if its trained sampler is missing or if it needs more anchors.
         """
         lines = {}
         for name, method in METHODS.items():
@@ -152,41 +140,42 @@ class HyperRepresentation:
         return lines
 
     def train_samplers(self) -> HyperRepresentation:
-        """Return the same hyper-representation with samplers that need training (`gan`, `gan30`) trained anew.
+        """Return a copy whose trained samplers (`gan`, `gan30`) were trained anew on the anchors.
 
-        It takes some minutes for a few hundred anchors, and the result is saved with the rest.
+        Training takes some minutes for a few hundred anchors. `save` stores the trained samplers too.
         """
         states = {}
         for name in METHODS:
             kind = trained(name)
             if kind and enough(name, self.anchors):
                 sampler = fitted(name, self.anchors, self.header.samplers)
-                assert hasattr(sampler, "state")  # it is of that kind
+                assert hasattr(sampler, "state")  # for mypy: it is a TrainedSampler
                 states[name] = dict(sampler.state())
         return HyperRepresentation(self.header, self.autoencoder, self.anchors, states)
 
     def with_header(self, header: Header) -> HyperRepresentation:
-        """Return the same hyper-representation with another card or other options."""
+        """Return a copy with another header, for example with another card or other options."""
         return HyperRepresentation(header, self.autoencoder, self.anchors, self.states)
 
     def condition(
         self, weights: Tensor, scores: Tensor, *, epochs: Tensor | None = None, gan: bool = False
     ) -> HyperRepresentation:
-        """Return a hyper-representation that draws networks like other ones, without training the autoencoder again.
+        """Return a copy with the given networks as anchors, so that it samples networks similar to them.
 
-        The networks are encoded and take the place of the anchors. They must have this layout, and should be
-        aligned to the anchors (`hyperinit_training.symmetry.align`), whose order of neurons the autoencoder has
-        learned. Nothing is measured of the result, so its card holds no figures. Its recommendation and its
-        preprocessing are the source's.
+        The autoencoder is not trained again; it encodes the networks. They must have this layout. Align them to the
+        present anchors first (`hyperinit_training.symmetry.align`), because the autoencoder has learned their order of
+        neurons. The card of the copy holds no figures, because nothing was measured of it. It keeps the recommended
+        method and the preprocessing.
 
         Args:
-            weights: of at least 8 networks, float (N, D).
-            scores: validation accuracies, 0 to 1, (N,), for the methods in "30".
-            epochs: of training, (N,); None writes 0.
-            gan: whether to train the samplers that need it, see `train_samplers`; without it they are dropped.
+            weights: weights of at least 8 networks, float (N, D).
+            scores: validation accuracies in [0, 1], (N,). The methods that end in "30" take the best 30%.
+            epochs: epochs of training, (N,); None stores 0.
+            gan: whether to train `gan` and `gan30` on the new anchors, see `train_samplers`. Otherwise the copy lacks
+                them.
 
         Raises:
-            ArgumentError: if a tensor has another shape or other values.
+            ArgumentError: if a tensor has a wrong shape or dtype, or values that are not finite or out of range.
 
         Source: Schürholt et al. 2022, arXiv:2209.14733, Table 3.
         """
@@ -225,29 +214,29 @@ class HyperRepresentation:
         return max(1, min(MOST_ROWS, MOST_WEIGHTS // self.layout.size))
 
     def build_model(self, weights: Tensor) -> nn.Sequential:
-        """Return the zoo's own architecture with the given weights (D,).
+        """Build a network of the zoo's architecture with the given weights (D,).
 
         Raises:
-            ArgumentError: if the weights are not one vector.
-            LayoutError: if the artifact does not describe its architecture.
+            ArgumentError: if the weights do not have the shape (D,).
+            LayoutError: if the artifact does not describe an architecture.
         """
         if tuple(weights.shape) != (self.layout.size,):
             raise ArgumentError(f"weights must have shape ({self.layout.size},), got {tuple(weights.shape)}")
         if self.header.architecture is None:
             raise LayoutError(
-                f"{self.card.source} does not describe its architecture; make the module yourself and call init_"
+                f"{self.card.source} does not describe its architecture. Create the module and call init_ on it."
             )
         model = nets.build(self.header.architecture)
         model.load_state_dict(self.layout.state(weights))
         return model
 
     def layer_stats(self) -> dict[str, tuple[float, float]]:
-        """Mean and standard deviation of each layer's weights over the anchors, in weight units."""
+        """Return the mean and standard deviation of the weights of each layer over all anchors, in weight units."""
         layers = {name: self.anchors.weights[:, where] for name, where in self.layout.layer_slices.items()}
         return {name: (part.mean().item(), part.std().item()) for name, part in layers.items()}
 
     def _sampler(self, method: str) -> Sampler:
-        """Return the method's sampler, made once for as long as the method means the same class."""
+        """Return the sampler of a method from the cache; make it anew if the method was registered anew."""
         known = self._samplers.get(method)
         if known is None or type(known) is not METHODS[method].sampler:
             known = self._samplers[method] = self._made(method)
@@ -259,8 +248,8 @@ class HyperRepresentation:
         if method in self.states:
             return restored(method, self.states[method], self.header.samplers)
         raise ArtifactError(
-            f"{self.card.source} holds no trained sampler for the method {method!r}. Take one of its methods(), or "
-            "train one with train_samplers(), which takes minutes, and draw from, or save(), what that returns."
+            f"{self.card.source} holds no trained sampler for the method {method!r}. Choose one of its methods(), or "
+            "call train_samplers(), which takes minutes, and sample from the copy that it returns."
         )
 
 
@@ -268,7 +257,7 @@ def _check(name: str, vectors: Tensor, size: int) -> None:
     if vectors.ndim != 2 or vectors.shape[1] != size or not len(vectors):
         raise ArgumentError(f"{name} must have shape (N, {size}) with N >= 1, got {tuple(vectors.shape)}")
     if not vectors.isfinite().all():
-        raise ArgumentError(f"{name} must be finite, got NaN or infinity; leave those out")
+        raise ArgumentError(f"{name} must be finite, got NaN or infinity. Remove the affected rows.")
     if not vectors.is_floating_point():
         raise ArgumentError(f"{name} must hold floating point numbers, got {vectors.dtype}")
 
@@ -282,13 +271,13 @@ def _check_column(name: str, values: Tensor, count: int, most: float) -> None:
 
 
 def _check_drawn(method: str, drawn: object, shape: tuple[int, int]) -> None:
-    """Refuse what a sampler of the user's own should not have drawn."""
+    """Refuse samples of a wrong type, shape or dtype, or that are not finite, as a registered sampler may draw."""
     if not isinstance(drawn, Tensor):
         got = type(drawn).__name__
     elif tuple(drawn.shape) != shape or not drawn.is_floating_point():
         got = f"{drawn.dtype} {tuple(drawn.shape)}"
     elif not drawn.isfinite().all():
-        got = "numbers that are not finite"
+        got = "NaN or infinity"
     else:
         return
     raise ArgumentError(f"method {method!r} must draw finite floating point numbers of shape {shape}, got {got}")

@@ -1,4 +1,4 @@
-"""Samplers by method name: the table is in `registry`, and there is one small file for each family."""
+"""Samplers, which draw new latents or weights. `methods` lists them by name; each family has a module of its own."""
 
 from hyperinit.samplers.base import Anchors, Sampler, SamplerOptions, TrainedSampler
 from hyperinit.samplers.methods import METHODS, Method, enough, fitted, register_sampler, restored, trained

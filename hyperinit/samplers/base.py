@@ -1,4 +1,4 @@
-"""What a sampler is: fitted to anchors, it draws new latents (or, for the baselines, weights).
+"""Anchors, options, and the interface of samplers. A sampler is fitted to anchors and draws latents or weights.
 
 Letters: N anchors, L latent size, D weights per network.
 """
@@ -32,21 +32,27 @@ class Anchors:
     weights: Tensor
 
     def __post_init__(self) -> None:
-        """Check that all four speak of the same snapshots."""
+        """Check that the four tensors have the same number of rows."""
         count = len(self.z)
         if self.z.ndim != 2 or self.weights.ndim != 2 or not count:
             raise ArgumentError(
-                f"anchors need z (N, L) and weights (N, D), got {tuple(self.z.shape)} and {tuple(self.weights.shape)}"
+                "z and weights must have shapes (N, L) and (N, D) with N >= 1, "
+                f"got {tuple(self.z.shape)} and {tuple(self.weights.shape)}"
             )
         if not self.score.shape == self.epoch.shape == (count,) or len(self.weights) != count:
-            raise ArgumentError(f"anchors need one score, epoch and weight vector for each of the {count} latents")
+            got = [tuple(self.score.shape), tuple(self.epoch.shape), tuple(self.weights.shape)]
+            raise ArgumentError(f"score, epoch and weights must have one row for each of {count} latents, got {got}")
 
     def __len__(self) -> int:
         """Return N."""
         return len(self.z)
 
     def best(self, share: float = 0.3) -> Anchors:
-        """Return the best-scored share of the anchors: the "30" of the methods (paper, section 3.2).
+        """Return the share of anchors with the highest scores, at least one. Of equal scores the earlier row is kept.
+
+        Methods whose name ends in "30" use a share of 0.3.
+
+        Source: Schürholt et al. 2022, arXiv:2209.14733, section 3.2.
 
         >>> z = torch.zeros(10, 2)
         >>> len(Anchors(z, torch.arange(10.0), torch.zeros(10), z).best())
@@ -58,11 +64,11 @@ class Anchors:
 
 @dataclass(frozen=True)
 class SamplerOptions:
-    """Numbers that belong to an artifact and that its samplers share.
+    """Settings that an artifact stores and all its samplers share.
 
     Args:
         bandwidth: standard deviation of the Gaussian kernels, in latent units.
-        neighbours: how many nearest anchors (itself included) a `local` draw or an `average` mixes.
+        neighbours: number of anchors, the starting one included, that a `local` draw or an `average` mixes.
         noise: standard deviation of the `noise` baseline, in units of each weight's spread over the zoo.
     """
 
@@ -71,7 +77,7 @@ class SamplerOptions:
     noise: float = 0.1
 
     def __post_init__(self) -> None:
-        """Check the values, so that a bad file is refused when it is read."""
+        """Check the values. A file with invalid settings is refused when it is read."""
         numbers = (self.bandwidth, self.noise)
         if not all(type(n) in (int, float) and 0 <= n < 1e6 for n in numbers):
             raise ArgumentError(f"bandwidth and noise must be numbers from 0 to a million, got {shown(numbers)}")
@@ -80,31 +86,34 @@ class SamplerOptions:
 
 
 class Sampler(Protocol):
-    """One way to draw networks. `space` says what `sample` returns: "latent" (count, L) or "weight" (count, D)."""
+    """A method for drawing networks.
+
+    `space` is "latent" if `sample` returns latents (count, L), and "weight" if it returns weight vectors (count, D).
+    """
 
     space: ClassVar[str]
 
     def __init__(self, options: SamplerOptions) -> None:
-        """Take what the artifact states; most samplers use a part of it."""
+        """Read the settings that this sampler uses."""
 
     def fit(self, anchors: Anchors) -> None:
-        """Learn from the anchors; called once."""
+        """Fit to the anchors. It is called once, before `sample`."""
 
     def sample(self, count: int, generator: torch.Generator | None) -> Tensor:
-        """Draw `count` rows; None is torch's global generator."""
+        """Draw `count` rows, float32. Without a generator, use torch's global one."""
 
 
 class TrainedSampler(Sampler, Protocol):
-    """A sampler whose `fit` takes long: it runs when a hyper-representation is made; artifacts keep its state."""
+    """A sampler whose `fit` is slow. It is fitted when a hyper-representation is made, and artifacts store it."""
 
     @staticmethod
     def shapes(latent: int) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the tensors of `state`, for latents of size L; an artifact must hold exactly these."""
+        """Return names and shapes of the tensors of `state`, for latents of size L. An artifact holds exactly these."""
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """Return what `fit` learned."""
+        """Return the fitted tensors by name."""
         ...
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take what `state` returned, instead of `fit`."""
+        """Restore the tensors that `state` returned, in place of `fit`."""

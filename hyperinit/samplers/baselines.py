@@ -1,4 +1,4 @@
-"""What a sampler has to beat: chance in the latent space, and two cheap ways to make weights out of snapshots.
+"""Baselines for the other samplers: uniform latents, snapshots with noise, and means of neighbouring snapshots.
 
 Letters: N anchors, L latent size, D weights per network.
 """
@@ -15,7 +15,7 @@ from hyperinit.samplers.kde import nearest
 
 
 class Uniform:
-    """Uniform in the cube (-1, 1)^L, blind to the anchors.
+    """Draw uniform latents from the cube (-1, 1)^L. The anchors have no influence.
 
     Source: Schürholt et al. 2022, arXiv:2209.14733, section 3.2 ("S_U").
     """
@@ -26,7 +26,7 @@ class Uniform:
         pass
 
     def fit(self, anchors: Anchors) -> None:
-        """Keep nothing but L."""
+        """Store the latent size L."""
         self.latent = anchors.z.shape[1]
 
     def sample(self, count: int, generator: torch.Generator | None) -> Tensor:
@@ -35,9 +35,9 @@ class Uniform:
 
 
 class Noise:
-    """A training snapshot plus Gaussian noise on its weights; no autoencoder is involved.
+    """Draw a training snapshot and add Gaussian noise to its weights, without an autoencoder.
 
-    The noise is `options.noise` times each weight's standard deviation over the zoo.
+    The standard deviation of the noise is `options.noise` times that of each weight over the zoo.
     """
 
     space: ClassVar[str] = "weight"
@@ -46,7 +46,7 @@ class Noise:
         self.noise = options.noise
 
     def fit(self, anchors: Anchors) -> None:
-        """Keep the snapshots (N, D) and their spread (D,)."""
+        """Store the snapshots (N, D) and the standard deviation of each weight (D,)."""
         self.weights = anchors.weights
         self.spread = anchors.weights.std(0, correction=0)
 
@@ -54,14 +54,14 @@ class Noise:
         """Draw weights (count, D)."""
         rows = torch.randint(len(self.weights), (count,), generator=generator)
         noise = torch.randn(count, self.weights.shape[1], generator=generator)
-        return self.weights[rows] + self.noise * self.spread * noise
+        return self.weights[rows] + self.noise * self.spread * noise  # (count, D) + (D,) * (count, D)
 
 
 class Average:
-    """The mean of a training snapshot and its nearest neighbours in weight space; no autoencoder is involved.
+    """Average a training snapshot and its nearest neighbours in weight space, without an autoencoder.
 
-    Averaging over the whole zoo would mix networks from different basins and give chance; among neighbours it is
-    the "soup" that people make of fine-tuned checkpoints, and hard to beat.
+    The mean of the whole zoo mixes networks from different basins and performs at chance. The mean of neighbours is
+    comparable to a "model soup" of fine-tuned checkpoints and is a strong baseline.
     """
 
     space: ClassVar[str] = "weight"
@@ -70,11 +70,11 @@ class Average:
         self.neighbours = options.neighbours
 
     def fit(self, anchors: Anchors) -> None:
-        """Keep the snapshots (N, D) and find the neighbours of each."""
+        """Store the snapshots (N, D) and find the nearest neighbours of each, itself included, (N, k)."""
         self.weights = anchors.weights
         self.near = nearest(anchors.weights, self.neighbours)
 
     def sample(self, count: int, generator: torch.Generator | None) -> Tensor:
         """Draw weights (count, D)."""
         rows = torch.randint(len(self.weights), (count,), generator=generator)
-        return self.weights[self.near[rows]].mean(1)
+        return self.weights[self.near[rows]].mean(1)  # (count, k, D) -> (count, D)

@@ -1,4 +1,4 @@
-"""Latents from where no anchor is: the paper's sanity check of the KDE.
+"""Latents of low density: the paper's sanity check of the KDE.
 
 Letters: N anchors, L latent size.
 """
@@ -12,16 +12,16 @@ from torch import Tensor
 
 from hyperinit.samplers.base import Anchors, SamplerOptions
 
-CANDIDATES = 10  # of each draw
-CHUNK = 4096  # candidates looked at together; bounds the memory to CHUNK x N numbers
-NARROWEST = 1e-4  # bandwidth; below it the nearest anchor alone decides anyway
+CANDIDATES = 10  # per draw
+CHUNK = 4096  # candidates compared at once, which bounds the distance matrix to CHUNK x N
+NARROWEST = 1e-4  # smallest bandwidth: below it only the nearest anchor matters, and 0 would divide by zero
 
 
 class Counterfactual:
-    """The least probable of ten uniform latents, by the joint KDE over the anchors.
+    """Draw ten uniform latents and keep the one that is least probable under the joint KDE over the anchors.
 
-    The rule, which the paper leaves open: each draw takes ten candidates, uniform in the cube (-1, 1)^L, and keeps
-    the one whose log density, log sum_i exp(-|c - z_i|^2 / 2 h^2) up to a constant, is lowest; z_i are the anchors and
+    The paper does not specify the rule. Here each draw takes ten candidates c, uniform in the cube (-1, 1)^L, and keeps
+    the one of lowest log density, log sum_i exp(-|c - z_i|^2 / 2 h^2) up to a constant. The z_i are the anchors, and
     h is the bandwidth of the artifact.
 
     Source: Schürholt et al. 2022, arXiv:2209.14733, section 3.2.2 ("S_C": "low probability according to the KDE").
@@ -38,7 +38,7 @@ class Counterfactual:
         self.bandwidth = max(options.bandwidth, NARROWEST)
 
     def fit(self, anchors: Anchors) -> None:
-        """Keep the latents (N, L)."""
+        """Store the latents (N, L)."""
         self.z = anchors.z
 
     def sample(self, count: int, generator: torch.Generator | None) -> Tensor:
@@ -46,16 +46,17 @@ class Counterfactual:
         latent = self.z.shape[1]
         drawn = []
         for part in torch.arange(count).split(max(1, CHUNK // CANDIDATES)):
-            candidates = 2 * torch.rand(len(part), CANDIDATES, latent, generator=generator) - 1
-            density = log_density(candidates.view(-1, latent), self.z, self.bandwidth).view(-1, CANDIDATES)
-            drawn.append(candidates[torch.arange(len(part)), density.argmin(1)])
+            candidates = 2 * torch.rand(len(part), CANDIDATES, latent, generator=generator) - 1  # (part, 10, L)
+            density = log_density(candidates.view(-1, latent), self.z, self.bandwidth)  # (len(part) * 10,)
+            lowest = density.view(-1, CANDIDATES).argmin(1)  # (len(part),)
+            drawn.append(candidates[torch.arange(len(part)), lowest])  # (len(part), L)
         return torch.cat(drawn)
 
 
 def log_density(points: Tensor, anchors: Tensor, bandwidth: float) -> Tensor:
-    """Log density of a joint Gaussian KDE at points (N, L), up to a constant; (N,).
+    """Return the log density of a joint Gaussian KDE at points (P, L) over anchors (N, L), up to a constant; (P,).
 
-    Sums in log space: far from all anchors the density itself is below what float32 holds.
+    The sum is taken in log space, because far from all anchors the density underflows in float32.
 
     >>> log_density(torch.tensor([[1.0], [900.0]]), torch.tensor([[0.0]]), 0.5)
     tensor([-2.0000e+00, -1.6200e+06])

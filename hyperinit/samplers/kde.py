@@ -1,6 +1,9 @@
-"""Kernel density estimates on the anchors: jointly, per dimension, and per dimension among neighbours.
+"""Draws from kernel density estimates of the anchors: joint, per dimension, and per dimension among neighbours.
 
-Letters: N anchors, L latent size.
+All kernels are Gaussian, and their standard deviation is the bandwidth of the artifact, the same in every dimension.
+A draw is therefore a choice of anchor coordinates plus Gaussian noise.
+
+Letters: N anchors, L latent size, k neighbours.
 """
 
 from __future__ import annotations
@@ -14,10 +17,10 @@ from hyperinit.samplers.base import Anchors, SamplerOptions
 
 
 class JointKDE:
-    """One Gaussian KDE over whole anchors: a draw is an anchor plus Gaussian noise in every dimension.
+    """One KDE over whole anchors. A draw is an anchor plus Gaussian noise in every dimension.
 
-    Source: Schürholt et al. 2022, arXiv:2209.14733, section 3.2 ("S_KDE"), in the reading that the authors'
-    released code comes nearest to: it draws whole training latents.
+    Source: Schürholt et al. 2022, arXiv:2209.14733, section 3.2 ("S_KDE"), in the reading closest to the
+    authors' released code, which draws whole training latents. The text of the paper differs, see `MarginalKDE`.
 
     >>> z = torch.zeros(4, 3)
     >>> sampler = JointKDE(SamplerOptions(bandwidth=0.0))
@@ -33,19 +36,19 @@ class JointKDE:
         self.bandwidth = options.bandwidth
 
     def fit(self, anchors: Anchors) -> None:
-        """Keep the latents (N, L)."""
+        """Store the latents (N, L)."""
         self.z = anchors.z
 
     def sample(self, count: int, generator: torch.Generator | None) -> Tensor:
         """Draw latents (count, L)."""
-        rows = torch.randint(len(self.z), (count,), generator=generator)
+        rows = torch.randint(len(self.z), (count,), generator=generator)  # one anchor per draw
         return _blur(self.z[rows], self.bandwidth, generator)
 
 
 class MarginalKDE:
-    """One KDE per latent dimension, drawn independently: the text of the paper.
+    """One KDE per latent dimension, drawn independently, as the text of the paper says.
 
-    A draw mixes the coordinates of many networks, also of networks that have nothing to do with each other.
+    A draw mixes the coordinates of many networks, including unrelated ones.
 
     Source: Schürholt et al. 2022, arXiv:2209.14733, section 3.2.2.
     """
@@ -56,21 +59,22 @@ class MarginalKDE:
         self.bandwidth = options.bandwidth
 
     def fit(self, anchors: Anchors) -> None:
-        """Keep the latents (N, L)."""
+        """Store the latents (N, L)."""
         self.z = anchors.z
 
     def sample(self, count: int, generator: torch.Generator | None) -> Tensor:
         """Draw latents (count, L)."""
-        rows = torch.randint(len(self.z), (count, self.z.shape[1]), generator=generator)
+        rows = torch.randint(len(self.z), (count, self.z.shape[1]), generator=generator)  # one anchor per coordinate
         return _blur(self.z.gather(0, rows), self.bandwidth, generator)
 
 
 class LocalKDE:
-    """The product of marginals among an anchor's nearest anchors.
+    """One KDE per latent dimension, over the nearest neighbours of one anchor.
 
-    A draw takes every coordinate from one of an anchor's neighbours (itself included): it is new in every
-    dimension, like `MarginalKDE`, but stays where the zoo's networks lie. An anchor farther away than twice the
-    median distance between nearest neighbours is no neighbour: mixing basins gives networks at chance.
+    A draw picks an anchor at random and takes each coordinate from one of its neighbours, itself included. Like a draw
+    of `MarginalKDE` it differs from every anchor, but it stays near the zoo's networks. Anchors farther away than twice
+    the median distance between nearest neighbours do not count as neighbours, because mixing networks from different
+    basins gives networks at chance.
     """
 
     space: ClassVar[str] = "latent"
@@ -79,28 +83,29 @@ class LocalKDE:
         self.bandwidth, self.neighbours = options.bandwidth, options.neighbours
 
     def fit(self, anchors: Anchors) -> None:
-        """Keep the latents (N, L) and find the neighbours of each."""
+        """Store the latents (N, L) and find the neighbours of each, (N, k)."""
         self.z = anchors.z
         self.near = nearest(anchors.z, self.neighbours, reach=2.0)
 
     def sample(self, count: int, generator: torch.Generator | None) -> Tensor:
         """Draw latents (count, L)."""
         near = self.near[torch.randint(len(self.z), (count,), generator=generator)]  # (count, k)
-        picks = torch.randint(near.shape[1], (count, self.z.shape[1]), generator=generator)
-        return _blur(self.z.gather(0, near.gather(1, picks)), self.bandwidth, generator)
+        picks = torch.randint(near.shape[1], (count, self.z.shape[1]), generator=generator)  # (count, L), in 0..k-1
+        rows = near.gather(1, picks)  # one neighbour per coordinate, (count, L)
+        return _blur(self.z.gather(0, rows), self.bandwidth, generator)
 
 
 def nearest(points: Tensor, count: int, *, reach: float = float("inf")) -> Tensor:
-    """Rows of the `count` nearest points of each point, itself first.
+    """Find the `count` nearest points of each point, itself first.
 
     Args:
         points: (N, L).
         count: neighbours of each point, itself included.
-        reach: in units of the median distance to the nearest other point; what lies farther away is replaced by
-            the point itself.
+        reach: largest distance of a neighbour, in units of the median distance to the nearest other point. A point
+            farther away is replaced by the point itself.
 
     Returns:
-        int64 (N, at most `count`).
+        Row numbers, int64 (N, min(`count`, N)).
 
     >>> nearest(torch.tensor([[0.0], [1.0], [5.0]]), 2)
     tensor([[0, 1],
@@ -111,11 +116,11 @@ def nearest(points: Tensor, count: int, *, reach: float = float("inf")) -> Tenso
             [1, 0],
             [2, 2]])
     """
-    distances = torch.cdist(points, points).fill_diagonal_(-1)
+    distances = torch.cdist(points, points).fill_diagonal_(-1)  # -1: each point comes before its exact copies
     found = distances.topk(min(count, len(points)), largest=False)
     if found.indices.shape[1] < 2:
         return found.indices
-    far = found.values > reach * found.values[:, 1].median()
+    far = found.values > reach * found.values[:, 1].median()  # column 1 is the nearest other point
     return torch.where(far, found.indices[:, :1], found.indices)
 
 

@@ -1,4 +1,4 @@
-"""The table of methods, and how a name becomes a sampler. A name in "30" means the best 30 % of the anchors."""
+"""The table of methods, and fitted samplers by name. Methods whose name ends in "30" use the best 30 % of anchors."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from hyperinit.samplers.kde import JointKDE, LocalKDE, MarginalKDE
 from hyperinit.samplers.neigh import Neighbourhood
 
 SPACES = ("latent", "weight")
-SHARE = 0.3  # of the anchors, for the names in "30"
+SHARE = 0.3  # of the anchors, for methods whose name ends in "30"
 
 
 @dataclass(frozen=True)
 class Method:
-    """A named way to draw networks: a sampler, the share of anchors it is fitted to, and one line about it."""
+    """A sampler, the share of anchors that it is fitted to, and a one-line description."""
 
     sampler: type[Sampler]
     share: float
@@ -56,10 +56,10 @@ METHODS: dict[str, Method] = {
 
 
 def find(name: str) -> Method:
-    """Return the method of that name.
+    """Return the method with this name.
 
     Raises:
-        UnknownNameError: with the nearest names, if there is no such method.
+        UnknownNameError: if there is no such method. The message suggests the most similar names.
     """
     if name not in METHODS:
         near = get_close_matches(str(name), METHODS, n=3, cutoff=0.4)
@@ -72,7 +72,7 @@ def fitted(name: str, anchors: Anchors, options: SamplerOptions) -> Sampler:
 
     Raises:
         UnknownNameError: if there is no such method.
-        ArgumentError: if there are too few anchors for it.
+        ArgumentError: if the method needs more anchors.
     """
     method = find(name)
     sampler = method.sampler(options)
@@ -81,44 +81,48 @@ def fitted(name: str, anchors: Anchors, options: SamplerOptions) -> Sampler:
 
 
 def trained(name: str) -> type[TrainedSampler] | None:
-    """Return the class of a method whose samplers are trained and stored in artifacts; None for the others."""
+    """Return the sampler class of a method whose fitted state is stored in artifacts, or None for other methods."""
     sampler = find(name).sampler
     whole = all(hasattr(sampler, part) for part in ("shapes", "state", "load"))
     return cast(type[TrainedSampler], sampler) if whole else None
 
 
 def restored(name: str, state: Mapping[str, Tensor], options: SamplerOptions) -> Sampler:
-    """Return the trained sampler of method `name` from its stored state."""
+    """Restore the trained sampler of method `name` from its stored state.
+
+    Raises:
+        UnknownNameError: if there is no such method.
+        ArgumentError: if its sampler is not a trained one.
+    """
     kind = trained(name)
     if kind is None:
-        raise ArgumentError(f"method must be one whose sampler is trained, got {name!r}")
+        raise ArgumentError(f"method must have a sampler with shapes, state and load, got {name!r}")
     sampler = kind(options)
     sampler.load(state)
     return sampler
 
 
 def enough(name: str, anchors: Anchors) -> bool:
-    """Say whether there are as many anchors as the method's sampler needs."""
+    """Return whether there are enough anchors for the method's sampler."""
     method = find(name)
     kept = len(anchors.best(method.share)) if method.share < 1 else len(anchors)
     return kept >= int(getattr(method.sampler, "least", 1))
 
 
 def register_sampler(name: str, sampler_class: type[Sampler], *, title: str, replace: bool = False) -> None:
-    """Make a sampler of your own a method, for every hyper-representation in this process.
+    """Register a custom sampler as a method of every hyper-representation in this process.
 
-    It is offered under `name`, and under `name` + "30" fitted to the best 30 % of the anchors.
+    Two methods are added: `name`, and `name` + "30", which is fitted to the best 30 % of the anchors.
 
     Args:
-        name: small letters, digits and hyphens; not one that ends in 30.
-        sampler_class: makes samplers with `fit(anchors)` and `sample(count, generator)`, see
-            `hyperinit.samplers.Sampler`; its `space` is "latent" if it draws latents (count, L) and "weight" if it
-            draws weight vectors (count, D).
-        title: one line about it, for `hyperinit.methods`.
-        replace: whether a method of that name may be replaced.
+        name: lower-case letters, digits and hyphens. It must not end in 30.
+        sampler_class: class with `fit(anchors)` and `sample(count, generator)`, see `hyperinit.samplers.Sampler`. Its
+            `space` is "latent" if it draws latents (count, L), and "weight" if it draws weight vectors (count, D).
+        title: one-line description, for `hyperinit.methods`.
+        replace: whether to replace an existing method with this name.
 
     Raises:
-        ArgumentError: if the name is taken or malformed, or the class is no sampler.
+        ArgumentError: if the name is taken or malformed, or the class is not a sampler.
 
     >>> class Centre:
     ...     space = "latent"
@@ -133,13 +137,13 @@ def register_sampler(name: str, sampler_class: type[Sampler], *, title: str, rep
         raise ArgumentError(f"name must consist of a-z, 0-9 and - and not end in 30, got {name!r}")
     taken = [known for known in (name, name + "30") if known in METHODS]
     if taken and not replace:
-        raise ArgumentError(f"name must be new, got {name!r} and there is {taken[0]!r}; take another or replace=True")
+        raise ArgumentError(f"name must be new, got {name!r}, but {taken[0]!r} exists; pass replace=True to replace it")
     missing = [part for part in ("fit", "sample") if not callable(getattr(sampler_class, part, None))]
     if not isinstance(sampler_class, type) or missing:
         lack = f" without {' and '.join(missing)}" if missing else ""
         raise ArgumentError(f"sampler_class must be a class with fit and sample, got {sampler_class!r}{lack}")
     space = getattr(sampler_class, "space", None)
     if space not in SPACES:
-        raise ArgumentError(f"sampler_class must have a space of {' or '.join(SPACES)}, got {space!r}")
+        raise ArgumentError(f"sampler_class.space must be {' or '.join(map(repr, SPACES))}, got {space!r}")
     METHODS[name] = Method(sampler_class, 1.0, title)
     METHODS[name + "30"] = Method(sampler_class, SHARE, title + _BEST)

@@ -1,4 +1,4 @@
-"""Draws from a three-dimensional map of the anchors (UMAP), taken back to the latent space.
+"""Draws from a three-dimensional UMAP embedding of the anchors, mapped back to the latent space.
 
 Letters: N anchors, L latent size.
 """
@@ -20,40 +20,40 @@ from hyperinit.samplers.base import Anchors, SamplerOptions
 NEIGHBOURS = 15
 DISTANCE = 0.01
 DIMENSIONS = 3
-SEED = 42  # of the map, as in the authors' code: equal anchors give an equal map
+SEED = 42  # of UMAP, as in the authors' code: equal anchors give an equal map
 BLOCK = 256  # candidates drawn at once
-BLOCKS = 10_000  # after which a map is given up; a usable one fills some percent of its box
+BLOCKS = 10_000  # at most, per BLOCK points: the hull of a usable map fills some percent of its box
 
 
 class Neighbourhood:
-    """Uniform in the convex hull of a UMAP embedding of the anchors, then UMAP's inverse.
+    """Draw uniform points in the convex hull of a UMAP embedding of the anchors, and invert UMAP at these points.
 
-    Candidates are uniform in the box that holds the embedding, axis by axis; those outside the convex hull of the
-    embedding are rejected, because UMAP's inverse takes an arbitrary simplex for them and says nothing. Each anchor
-    has 15 neighbours, or N - 1 if there are fewer than 16 anchors. Latents are not clamped to the cube.
+    Candidates are uniform in the bounding box of the embedding. Candidates outside the convex hull are rejected,
+    because UMAP's inverse silently uses an arbitrary simplex for them. Each anchor has 15 neighbours, or N - 1 if there
+    are fewer than 16 anchors. Latents are not clamped to the cube.
 
-    The map takes seconds and more at the first use in a process, when UMAP is imported and compiled; it is kept in the
-    cache folder, which saves later processes the fit and most of that time.
+    The first use in a process takes several seconds, because UMAP is imported and compiled. The fitted map is stored in
+    the cache folder, so later processes skip the fit and most of that time.
 
-    Source: Schürholt et al. 2022, arXiv:2209.14733, section 3.2.3; the options are those of the authors' code.
+    Source: Schürholt et al. 2022, arXiv:2209.14733, section 3.2.3. UMAP's options are those of the authors' code.
     """
 
     space: ClassVar[str] = "latent"
-    least: ClassVar[int] = 5  # anchors: a simplex of the embedding has four corners
-    chaotic: ClassVar[bool] = True  # a rounding error in the anchors gives another map
+    least: ClassVar[int] = 5  # anchors: one more than the four corners of a simplex
+    chaotic: ClassVar[bool] = True  # rounding errors in the anchors change the map
 
     def __init__(self, options: SamplerOptions) -> None:
         pass
 
     def fit(self, anchors: Anchors) -> None:
-        """Embed the latents (N, L); needs N >= 5.
+        """Embed the latents (N, L), with N >= 5.
 
         Raises:
-            ArgumentError: if there are fewer anchors, or their embedding is flat.
+            ArgumentError: if there are fewer than 5 anchors, or their embedding is flat.
         """
         if len(anchors) < self.least:
             raise ArgumentError(
-                f"a neighbourhood map needs at least {self.least} anchors, got {len(anchors)}; take another method"
+                f"method neigh must have at least {self.least} anchors, got {len(anchors)}; choose another method"
             )
         with _quiet():
             from scipy.spatial import Delaunay, QhullError
@@ -63,11 +63,11 @@ class Neighbourhood:
             options |= {"random_state": SEED, "n_jobs": 1}
             self.map = neigh_maps.fitted(anchors.z.float().numpy().copy(), options)
         try:
-            self.hull = Delaunay(self.map.embedding_)
+            self.hull = Delaunay(self.map.embedding_)  # tetrahedra that fill the convex hull of (N, 3)
         except QhullError as error:
             reason = str(error).partition("\n")[0]
             raise ArgumentError(
-                f"the anchors' embedding must fill a volume, got: {reason}; take another method"
+                f"the embedding of the anchors must not be flat, got: {reason}; choose another method"
             ) from None
 
     def sample(self, count: int, generator: torch.Generator | None) -> Tensor:
@@ -77,25 +77,25 @@ class Neighbourhood:
             return torch.from_numpy(self.map.inverse_transform(points)).float()
 
     def _points(self, count: int, generator: torch.Generator | None) -> Tensor:
-        """Draw points (count, 3), uniform in the convex hull of the embedding."""
-        embedding = torch.from_numpy(self.map.embedding_)
-        low, high = embedding.amin(0), embedding.amax(0)
+        """Draw points (count, 3), uniform in the convex hull of the embedding, by rejection."""
+        embedding = torch.from_numpy(self.map.embedding_)  # (N, 3)
+        low, high = embedding.amin(0), embedding.amax(0)  # corners of the bounding box, (3,)
         kept, missing = [], count
         for _ in range(BLOCKS * (1 + count // BLOCK)):
-            candidates = low + (high - low) * torch.rand(BLOCK, DIMENSIONS, generator=generator)
-            inside = torch.from_numpy(self.hull.find_simplex(candidates.numpy()) >= 0)
-            kept.append(candidates[inside][:missing])
+            candidates = low + (high - low) * torch.rand(BLOCK, DIMENSIONS, generator=generator)  # (256, 3)
+            inside = torch.from_numpy(self.hull.find_simplex(candidates.numpy()) >= 0)  # -1: in no tetrahedron
+            kept.append(candidates[inside][:missing])  # at most the points that are still missing
             missing -= len(kept[-1])
             if not missing:
                 return torch.cat(kept)
         raise ArgumentError(
-            "the anchors' embedding must fill a volume, got one that is almost flat; take another method"
+            "the embedding of the anchors must not be flat, got an almost flat one; choose another method"
         )
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep UMAP's warnings about its own settings and dependencies from a user who can act on none of them."""
+    """Hide UMAP's warnings about its settings and dependencies, which users cannot act on."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

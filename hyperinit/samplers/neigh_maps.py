@@ -1,10 +1,11 @@
-"""UMAP maps on disk, so that only the first process that draws from anchors fits them.
+"""A disk cache of fitted UMAP maps, so that only the first process fits the map of given anchors.
 
-A fit of a hundred anchors takes 0.1 s, but 10 s are spent before that on compiling what it needs. Drawing needs other
-functions, which take a few seconds. So what the inverse reads of a fitted map is kept in the cache folder, and a
-process that finds it there does without the fit. A map is kept only if the map restored from the file inverts as the
-fitted one does, and it is used only if the file carries the digest of its contents and was written by the same
-versions of the packages for the same anchors; otherwise it is made anew.
+Fitting a hundred anchors takes 0.1 s, but compiling the functions of the fit takes 10 s before that. The inverse uses
+other functions, which compile in a few seconds. The cache therefore stores the attributes that the inverse reads.
+
+A map is stored only if a map restored from its tensors inverts exactly as the fitted one does. A stored map is used
+only if its digest matches its contents and if anchors, options and package versions are the same. Otherwise the map is
+fitted again.
 
 Letters: N anchors, L latent size.
 """
@@ -29,17 +30,17 @@ from hyperinit.files.atomic import replacing
 
 HEADER = "hyperinit-map"
 MAKERS = ("umap-learn", "numba", "numpy", "scipy", "scikit-learn")  # another version may give another map
-ARRAYS = {"embedding_": np.float32, "_sigmas": np.float32, "_rhos": np.float32}  # one row for each anchor
-NUMBERS = ("_a", "_b")
+ARRAYS = {"embedding_": np.float32, "_sigmas": np.float32, "_rhos": np.float32}  # (N, 3), (N,) and (N,)
+NUMBERS = ("_a", "_b")  # parameters of the curve that turns distances in the map into similarities
 
 
 def fitted(z: np.ndarray, options: dict[str, Any]) -> Any:
-    """Return a `umap.UMAP(**options)` fitted to latents, float32 (N, L), or one that inverts likewise."""
+    """Return a `umap.UMAP(**options)` fitted to latents, float32 (N, L), or a restored map with the same inverse."""
     path = cache.path() / cache.name(_key(z, options), "map.safetensors")
     try:
         return _restored(z, options, _read(path, len(z)))
     except (OSError, SafetensorError, ArtifactError, AttributeError):
-        pass  # not there, not whole, or not of this kind
+        pass  # missing, damaged, or not a map: fit it
     import umap
 
     found = umap.UMAP(**options).fit(z)
@@ -60,13 +61,14 @@ def _state(fitted_map: Any) -> dict[str, Tensor]:
 
 
 def _restored(z: np.ndarray, options: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
-    """Put into an unfitted map what a fit leaves there and the inverse reads."""
+    """Make an unfitted map and set the attributes that the inverse reads."""
     import umap
     from umap import distances
 
     found = umap.UMAP(**options)
     for name, value in tensors.items():
         setattr(found, name, value.item() if name in NUMBERS else value.numpy())
+    # The inverse starts from the anchors' latents; these attributes have the values that `fit` sets for dense input.
     found._raw_data, found._sparse_data, found._initial_alpha = z, False, found.learning_rate
     found._metric_kwds = found._output_metric_kwds = {}
     found._inverse_distance_func = distances.named_distances_with_gradients[found.metric]
@@ -74,8 +76,8 @@ def _restored(z: np.ndarray, options: dict[str, Any], tensors: dict[str, Tensor]
 
 
 def _agree(z: np.ndarray, options: dict[str, Any], tensors: dict[str, Tensor], found: Any) -> bool:
-    """Whether the restored map inverts as the fitted one: its inner names are UMAP's own and may change."""
-    points = found.embedding_.mean(0, keepdims=True, dtype=np.float32)
+    """Check that the restored map inverts as the fitted one, since UMAP's private attributes may change."""
+    points = found.embedding_.mean(0, keepdims=True, dtype=np.float32)  # (1, 3), inside the hull
     try:
         return np.array_equal(_restored(z, options, tensors).inverse_transform(points), found.inverse_transform(points))
     except (AttributeError, KeyError, TypeError):
@@ -86,9 +88,9 @@ def _read(path: Path, count: int) -> dict[str, Tensor]:
     with headers.opened(path, HEADER) as (header, file):
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the file is no mapping
     if header != {"digest": headers.digest({}, tensors)} or tensors.keys() != {*ARRAYS, *NUMBERS}:
-        raise ArtifactError("a map must have the tensors and the digest that were written")
+        raise ArtifactError("a stored map must have the expected tensors and a matching digest, got others")
     if any(len(tensors[name]) != count for name in ARRAYS):
-        raise ArtifactError(f"a map must have a row for each of the {count} anchors")
+        raise ArtifactError(f"a stored map must have one row for each of {count} anchors, got another number")
     return tensors
 
 
@@ -97,4 +99,4 @@ def _write(path: Path, tensors: dict[str, Tensor]) -> None:
         with replacing(path) as temporary:
             save_file(tensors, temporary, {HEADER: json.dumps({"digest": headers.digest({}, tensors)})})
     except OSError:
-        pass  # a folder that cannot be written: the next process fits again
+        pass  # the folder is not writable: the next process fits again

@@ -1,4 +1,4 @@
-"""Files made to cost more than they weigh, in memory or in time; `fuzz_run.py crafted` loads them."""
+"""Small files that would take much memory or time to load; `fuzz_run.py crafted` loads them."""
 
 import json
 
@@ -10,11 +10,11 @@ from hyperinit.autoencoder import Autoencoder
 from hyperinit.files.headers import MOST_HEADER, MOST_VALUES
 from hyperinit.layout import MOST_LAYERS, Layout
 
-ROOM = MOST_HEADER - 20_000  # what a header holds beside the small artifact's own
+ROOM = MOST_HEADER - 20_000  # bytes of a header that are left beside the header of the small artifact
 
 
 def filled(item):
-    """A piece of JSON in a list, as many times as a header can hold, and as many as it may."""
+    """Lists that repeat a piece of JSON: as often as fits into the header's bytes, and as often as its values allow."""
     most = ROOM // (len(json.dumps(item, ensure_ascii=False).encode()) - 1)
     values = sum(map(item.count, "[{,")) + 1
     for count in (most, min(most, (MOST_VALUES - 1000) // values)):
@@ -22,14 +22,14 @@ def filled(item):
 
 
 def with_metadata(raw, text):
-    """The file with another JSON text, byte by byte as given."""
+    """The file with another JSON text in its metadata, byte by byte as given."""
     header, body = cut(raw)
     head = json.loads(header) | {"__metadata__": {"hyperinit": text}}
     return glue(json.dumps(head, ensure_ascii=False), body)
 
 
 def many_objects(raw):
-    """JSON that becomes far larger objects of Python, in a field that nothing else looks at."""
+    """JSON whose Python objects are far larger than its text, in a field without further checks."""
     for item in ("[]", "{}", "0.5", '{"":0}', '"\U0001f40d"', "[[[[[]]]]]"):
         for count, items in filled(item):
             text = json.dumps(opened(raw)[1]).replace('"models": 12', '"models": 12, "more": ' + items)
@@ -52,12 +52,12 @@ def many_tensors(raw):
 
 def long_headers(raw):
     for length in (MOST_HEADER + 1, 10**8, 10**9, 2**63, 2**64 - 1):
-        yield f"a header of {length} bytes by its own word", length.to_bytes(8, "little") + raw[8:]
+        yield f"a header of {length} bytes as its length states", length.to_bytes(8, "little") + raw[8:]
     yield "a header of 8 MiB", glue(" " * (8 << 20), b"")
 
 
 def layered(sizes):
-    """Layers in a row, as a layout's JSON."""
+    """The JSON of a layout of linear layers, for pairs of inputs and outputs."""
     layers = [(f"{place}", inputs, outputs) for place, (inputs, outputs) in enumerate(sizes)]
     return {
         "layers": [
@@ -68,7 +68,7 @@ def layered(sizes):
 
 
 def headers(raw):
-    """Configs, layouts and architectures of anything but the tensors beside them."""
+    """Configs, layouts and architectures that do not fit the tensors in the file."""
     sizes = {"width": 65536, "feedforward": 65536, "latent": 65536}
     tanh = ["tanh", {}]
     for name, edit in {
@@ -94,7 +94,7 @@ def headers(raw):
 
 
 def whole(raw, config, layout, count, dtype):
-    """A file that is as it should be, with another config and layout, `count` anchors and one dtype throughout."""
+    """A valid file with another config and layout, `count` anchors, and all tensors of one dtype."""
     key, header, tensors = opened(raw)
     ones = torch.ones(layout.size)
     tensors = {name: value for name, value in tensors.items() if name.startswith("samplers.")}
@@ -111,7 +111,7 @@ def whole(raw, config, layout, count, dtype):
 
 
 def large(raw):
-    """Files that load, or would if there were no limits: what weighs much may cost much, up to the bound."""
+    """Large valid files: they load within the bound, or exceed a limit and are refused."""
     narrow = Layout.of(nn.Linear(199, 10))
     for dtype in (torch.float8_e5m2, torch.float16, torch.float32):
         yield f"many anchors in {dtype}", whole(raw, {}, narrow, 4000, dtype)

@@ -1,11 +1,11 @@
-"""What the loaders make of the hostile files of `fuzzing.py`.
+"""Load the damaged files of `fuzzing.py` and `crafted.py`, and report outcomes, time and memory.
 
     python tests/support/fuzz_run.py artifact:10000 ensemble:2000 crafted
 
-prints JSON. Of mutants: how many were refused, loaded, or loaded and refused to draw; the longest processor time, with
-the mutant's number; the largest growth of memory; the failures. A number always means the same mutant. Of each file in
-`crafted.py`: its size, the outcome, the processor time, the growth of memory. The process cannot take more memory than
-the stated bound while it loads: a file that asks for more is a failure.
+The result is JSON. For mutants it has the counts of outcomes (refused, loaded, or loaded and sampling refused), the
+longest processor time with the number of that mutant, the largest growth of memory, and the failures. A number always
+gives the same mutant. For each file of `crafted.py` it has the size, the outcome, the processor time and the growth of
+memory. The memory of the process is limited to the stated bound while it loads. A file that needs more is a failure.
 """
 
 import argparse
@@ -33,7 +33,7 @@ TIMES, PLUS = 12, 64 << 20  # the bound of docs/artifact.md: 12 times the file's
 
 
 def use_artifact(hr):
-    """Do what must work of an artifact that was read; drawing from it may be refused."""
+    """Use an artifact that was read. Sampling from it may be refused, everything else must work."""
     str(hr.card).encode()
     assert hr.methods()
     slow = hr.card.recommended.startswith("neigh")  # UMAP takes seconds at its first use
@@ -63,15 +63,15 @@ def vm(key):
 
 
 def limit(size):
-    """Let the process have the bound of a file of `size` bytes beyond what it has now, and forget its peak."""
-    ctypes.CDLL(None).malloc_trim(0)  # what was freed is no longer taken, so that it counts when it is taken again
+    """Limit the address space to the present one plus the bound for a file of `size` bytes, and reset the peak."""
+    ctypes.CDLL(None).malloc_trim(0)  # return freed memory, so that using it again counts as growth
     Path("/proc/self/clear_refs").write_text("5")
     most = vm("VmSize") + TIMES * size + PLUS
     resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
 
 
 def measured(kind, path, raw):
-    """Load one file within the bound; gives the outcome, the processor time, and the growth of memory by reading."""
+    """Load one file within the bound; return the outcome, the processor time, and the growth of memory by reading."""
     path.write_bytes(raw)
     load, use = LOADERS[kind]
     limit(len(raw))
@@ -81,7 +81,7 @@ def measured(kind, path, raw):
         outcome = ""
     except HyperinitError:
         outcome = "refused"
-    except BaseException as error:  # also a panic of the Rust library, which is no Exception
+    except BaseException as error:  # a panic in Rust is a BaseException, not an Exception
         outcome = f"failed: {type(error).__name__}: {str(error)[:300]}"
     grown = max(0, vm("VmHWM") - before)
     try:
@@ -93,7 +93,7 @@ def measured(kind, path, raw):
 
 
 def run_mutants(kind, path, count):
-    """Feed mutants to a loader; anything but its own error or a correct load is a failure."""
+    """Load mutants. Any outcome but a HyperinitError or a correct load is a failure."""
     found, failures, longest, grown = Counter(), [], (0.0, 0), 0
     seed_file(kind, path)
     raw = path.read_bytes()
@@ -101,7 +101,7 @@ def run_mutants(kind, path, count):
     for place in range(count):
         try:
             name, changed = mutant(raw, place)
-        except (ValueError, SafetensorError):  # no such file can be written
+        except (ValueError, SafetensorError):  # the mutant cannot be written as a file
             found["not made"] += 1
             continue
         outcome, seconds, growth = measured(kind, path, changed)
@@ -116,7 +116,7 @@ def run_mutants(kind, path, count):
 
 
 def run_crafted(path):
-    """Load every crafted file; gives its size, the outcome, the processor time and the growth of memory."""
+    """Load every crafted file; return its size, the outcome, the processor time and the growth of memory."""
     seed_file("artifact", path)
     assert measured("artifact", path, path.read_bytes())[0] == "loaded"
     files = [("artifact", *made) for made in artifacts(path)] + [("ensemble", *made) for made in ensembles()]

@@ -1,4 +1,4 @@
-"""Hostile files: seeded mutants of a small artifact and of a small ensemble; see `fuzz_run.py`."""
+"""Seeded mutants of a small artifact and of a small ensemble; `fuzz_run.py` loads them."""
 
 import copy
 import json
@@ -97,7 +97,7 @@ def opened(raw):
 
 
 def sealed(key, header, tensors, *, seal=True):
-    """Bytes of a file; its digest is right, so that only checks can find the damage, unless `seal` is false."""
+    """Bytes of a file. With `seal`, its digest is renewed, so that only the other checks can find the damage."""
     tensors = {name: value.contiguous().clone() for name, value in tensors.items()}
     if seal:
         header.pop("digest", None)
@@ -119,7 +119,7 @@ def shorten(rng, raw):
 
 
 def lie(rng, raw):
-    """Another word on the header's length."""
+    """A false length of the header."""
     return rng.choice([*LENGTHS, rng.randrange(len(raw)), len(raw) - 8]).to_bytes(8, "little") + raw[8:]
 
 
@@ -178,7 +178,7 @@ def retensor(rng, raw):
 
 
 def revalue(rng, raw):
-    """Numbers that are not finite, huge, or almost nothing."""
+    """Numbers that are not finite, huge or tiny."""
     key, header, tensors = opened(raw)
     name, number = rng.choice(sorted(tensors)), rng.choice(NUMBERS)
     value = tensors[name].to(rng.choice([tensors[name].dtype, torch.float32]))

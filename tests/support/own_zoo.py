@@ -1,4 +1,4 @@
-"""A small zoo of fine-tuned checkpoints, and its network, for the tests of training on your own zoo."""
+"""A small zoo of fine-tuned checkpoints, and its network, for tests of training on a user's checkpoints."""
 
 import torch
 from safetensors.torch import save_file

@@ -1,4 +1,4 @@
-"""The paper's other architectures: sizes, shapes, where the skips go, and what a source's weights do in them."""
+"""The paper's other architectures: sizes, shapes, skips, and initialisation from a source."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_the_layers_of_the_four_convs_are_the_papers():
     assert shapes == [*convs, (18, 36), (18,), (10, 18), (10,)]
 
 
-def test_the_rescnn_is_the_cnn_where_its_skips_are_silent():
+def test_the_rescnn_with_zero_skips_is_the_cnn():
     plain, net = cnn(), ResCNN()
     own = dict(zip(net.state_dict(), plain.state_dict().values(), strict=False))
     net.load_state_dict(own, strict=False)
@@ -38,7 +38,7 @@ def test_the_rescnn_is_the_cnn_where_its_skips_are_silent():
     torch.testing.assert_close(net(images()), plain(images()))
 
 
-def test_a_skip_of_the_rescnn_pools_what_goes_into_its_block_and_is_added_after_the_activation():
+def test_a_skip_of_the_rescnn_pools_the_input_of_its_block_and_is_added_after_the_activation():
     net, x = ResCNN(), images()
     for block, skip, (size, step) in zip(net.blocks, net.skips, [(5, 2), (5, 2), (2, 1)], strict=True):
         weight, bias = skip.parameters()
@@ -78,7 +78,7 @@ def test_the_rescnn_gets_the_five_layers_of_the_cnn_and_its_own_skips(embedded, 
 
 
 @each
-def test_the_shipped_digits_work_in_each(net, size):
+def test_each_network_can_be_initialised_from_the_shipped_digits(net, size):
     assert hyperinit.plan(net(), "digits").decoded_share > 0.5
     made = hyperinit.init_(net(), "digits", generator=torch.Generator().manual_seed(0))
     assert made(images()).isfinite().all()

@@ -1,4 +1,4 @@
-"""A file comes back as it was written, or is refused with a message that names it and says what to do."""
+"""Reading returns what was written, or raises an error that names the file and says what to do."""
 
 import json
 import random
@@ -9,10 +9,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from hyperinit.autoencoder import Autoencoder
 from hyperinit.errors import ArtifactError
 from hyperinit.representation import HyperRepresentation
 from hyperinit.representation import artifact as artifacts
-from hyperinit.representation.artifact import ANCHORS, FORMAT, read, write
+from hyperinit.representation.artifact import ANCHORS, FORMAT, Contents, read, write
 
 
 def opened(path):
@@ -30,8 +31,12 @@ def refused(path, message):
 
 
 def equal(one, two):
+    """Whether two artifacts hold equal headers and equal tensors."""
+    left, right = one.tensors(), two.tensors()
     return (
-        one[0] == two[0] and one[1].keys() == two[1].keys() and all(torch.equal(one[1][n], two[1][n]) for n in one[1])
+        one.header == two.header
+        and left.keys() == right.keys()
+        and all(torch.equal(value, right[name]) for name, value in left.items())
     )
 
 
@@ -39,18 +44,42 @@ def equal(one, two):
 
 
 def test_what_was_written_is_read(tiny, artifact):
-    header, tensors = read(artifact)
-    assert header == tiny.header
-    assert {value.dtype for value in tensors.values()} == {torch.float32}
+    found = read(artifact)
+    assert found.header == tiny.header
+    assert {value.dtype for value in found.tensors().values()} == {torch.float32}
+    state = found.autoencoder.state_dict()
+    assert state.keys() == tiny.autoencoder.state_dict().keys()
     for name, value in tiny.autoencoder.state_dict().items():
-        assert torch.equal(tensors.pop(name), value), name
-    anchors = tiny.anchors
-    for name, value in zip(ANCHORS, (anchors.z, anchors.score, anchors.epoch, anchors.weights), strict=True):
-        assert torch.equal(tensors.pop(name), value), name
+        assert torch.equal(state[name], value), name
+    for name in ("z", "score", "epoch", "weights"):
+        assert torch.equal(getattr(found.anchors, name), getattr(tiny.anchors, name)), name
+    assert found.states.keys() == tiny.states.keys() == {"gan", "gan30"}
     for method, state in tiny.states.items():
+        assert found.states[method].keys() == state.keys()
         for key, value in state.items():
-            assert torch.equal(tensors.pop(f"samplers.{method}.{key}"), value), key
-    assert not tensors
+            assert torch.equal(found.states[method][key], value), key
+
+
+def test_the_names_in_the_file_are_those_of_the_document(artifact):
+    names = opened(artifact)[1].keys()
+    assert {name for name in names if name.startswith("anchors.")} == {
+        "anchors.z", "anchors.score", "anchors.epoch", "anchors.weights",
+    }  # fmt: skip
+    assert {name.split(".")[0] for name in names} == {"mean", "std", "encoder", "decoder", "anchors", "samplers"}
+    assert {"samplers.gan.0.weight", "samplers.gan30.0.weight"} <= names
+
+
+def test_the_autoencoder_is_built_once(artifact, monkeypatch):
+    built = []
+
+    def build(*arguments):
+        built.append(Autoencoder(*arguments))
+        return built[-1]
+
+    monkeypatch.setattr(artifacts, "Autoencoder", build)
+    hr = HyperRepresentation.read(artifact)
+    assert [hr.autoencoder] == built
+    assert {value.device.type for value in hr.autoencoder.state_dict().values()} == {"cpu"}
 
 
 def test_a_representation_draws_the_same_after_saving(tiny, artifact):
@@ -71,11 +100,15 @@ def test_what_was_read_is_written_again(artifact, tmp_path):
 
 
 def test_the_order_and_strides_of_tensors_do_not_matter(tiny, artifact, tmp_path):
-    tensors = {
-        name: value.mT.contiguous().mT if value.ndim > 1 else value for name, value in opened(artifact)[1].items()
-    }
-    write(tmp_path / "b.safetensors", tiny.header, dict(reversed(tensors.items())))
-    assert equal(read(tmp_path / "b.safetensors"), read(artifact))
+    def other(tensors):
+        return {
+            name: value.mT.contiguous().mT if value.ndim > 1 else value for name, value in reversed(tensors.items())
+        }
+
+    tiny.autoencoder.load_state_dict(other(tiny.autoencoder.state_dict()), assign=True)
+    states = {method: other(state) for method, state in reversed(tiny.states.items())}
+    write(tmp_path / "b.safetensors", Contents(tiny.header, tiny.autoencoder, tiny.anchors, states))
+    assert (tmp_path / "b.safetensors").read_bytes() == artifact.read_bytes()
 
 
 def test_reading_draws_no_random_number(artifact):
@@ -137,14 +170,14 @@ def test_a_changed_number_is_found_by_the_digest(artifact):
         metadata = file.metadata()
     tensors["mean"][0] += 1
     save_file(tensors, artifact, metadata)
-    refused(artifact, "its contents do not have the digest that was written with them; it was altered")
+    refused(artifact, "its contents do not match the digest in its header; the file was altered")
 
 
 def test_a_changed_header_is_found_by_the_digest(artifact):
     header, tensors = opened(artifact)
     header["card"]["measured"]["kde"]["accuracy"] = 0.99
     save_file(tensors, artifact, {"hyperinit": json.dumps(header, sort_keys=True)})
-    refused(artifact, "its contents do not have the digest")
+    refused(artifact, "its contents do not match the digest")
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -206,9 +239,9 @@ def test_fields_of_another_type_are_refused(forge, field, value):
         ("card", "mood", 1, "card must have the fields .*; it has the unknown 'mood'"),
         ("autoencoder", "mood", 1, "autoencoder must have the fields .*; it has the unknown 'mood'"),
         ("samplers", "mood", 1, "samplers must have the fields .*; it has the unknown 'mood'"),
-        ("card", "title", 5, "card fields of another type: title"),
+        ("card", "title", 5, "card fields of a wrong type: title"),
         ("card", "recommended", "kde31", "the recommended method 'kde31' is unknown"),
-        ("autoencoder", "heads", 3, "width, heads, .*heads divide width, got"),
+        ("autoencoder", "heads", 3, "width, heads, .*heads must divide width, got"),
         ("autoencoder", "compression", "mean", "compression must be"),
         ("autoencoder", "width", 1e9, "width, heads, "),
         ("samplers", "bandwidth", -1, "bandwidth and noise must be"),
@@ -228,7 +261,10 @@ def test_unknown_and_bad_values_are_refused(forge, field, key, value, message):
 @pytest.mark.parametrize(
     ("architecture", "message"),
     [
-        ([["linear", {"in_features": 2464, "out_features": 1}]], "the architecture does not have the layout beside it"),
+        (
+            [["linear", {"in_features": 2464, "out_features": 1}]],
+            "an architecture that does not have the layout in the header",
+        ),
         ([["tanh", {}]], "a zoo's network must hold conv, linear and norm layers only, found none"),
         ([["exec", {}]], r"not a network description: a step must be one of .*, got \['exec', {}\]"),
         ([["tanh", []]], "not a network description: a step must be one of"),
@@ -240,7 +276,7 @@ def test_an_architecture_that_contradicts_the_layout_is_refused(forge, architect
 
 
 def test_no_architecture_is_allowed(forge):
-    assert read(forge(lambda header, tensors: header.update(architecture=None)))[0].architecture is None
+    assert read(forge(lambda header, tensors: header.update(architecture=None))).header.architecture is None
 
 
 # Tensors
@@ -253,7 +289,7 @@ def put(name, value):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda h, t: t.pop("mean"), r"mean must have shape \(2464,\) as the layout says, it has None"),
+        (lambda h, t: t.pop("mean"), r"mean must have shape \(2464,\) to fit the layout, got None"),
         (lambda h, t: t.pop("anchors.z"), r"tensors that do not fit the header: anchors.z None"),
         (put("more", torch.zeros(1)), "tensors that do not fit the header: unexpected more"),
         (put("std", torch.ones(2463)), r".* std \(2463,\), expected \(2464,\)"),
@@ -285,9 +321,9 @@ def test_without_anchors_there_is_nothing_to_draw_from(forge):
 
 
 def test_other_precisions_are_read_as_float32(forge, artifact):
-    expected = read(artifact)[1]["anchors.z"].to(torch.float8_e4m3fn).float()
+    expected = read(artifact).anchors.z.to(torch.float8_e4m3fn).float()
     path = forge(lambda h, t: t.update({"anchors.z": t["anchors.z"].to(torch.float8_e4m3fn)}))
-    assert torch.equal(read(path)[1]["anchors.z"], expected)
+    assert torch.equal(read(path).anchors.z, expected)
 
 
 def test_a_version_that_only_equals_the_number_is_refused(forge):

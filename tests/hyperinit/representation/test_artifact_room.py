@@ -1,4 +1,4 @@
-"""What a header asks for is compared with the file before any of it is made."""
+"""Sizes in a header are compared with the size of the file before anything is allocated."""
 
 import re
 import resource
@@ -29,13 +29,13 @@ def refused(path, message):
 def test_a_huge_autoencoder_is_refused_quickly_and_in_little_memory(forge):
     path = forge(lambda header, tensors: header["autoencoder"].update(width=65536, feedforward=65536, latent=65536))
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-    refused(path, r"a config that calls for a tensor of \d+ numbers, and the file holds \d+")
+    refused(path, r"a config that needs a tensor of \d+ numbers, but the file holds only \d+")
     assert time.perf_counter() - start < 10
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB; it would need 10^8
 
 
 def with_inputs(count):
-    """A layout whose first kernel is that long, and no architecture to contradict it."""
+    """Make the first kernel of the layout `count` long, and drop the architecture, which would not fit."""
 
     def edit(header, tensors):
         header["architecture"] = None
@@ -46,19 +46,19 @@ def with_inputs(count):
 
 @pytest.mark.parametrize("count", [10**7, 10**10])
 def test_a_huge_layout_is_refused_before_anything_of_its_size_is_made(forge, monkeypatch, count):
-    monkeypatch.setattr(artifacts, "Autoencoder", None)  # not even looked at
-    refused(forge(with_inputs(count)), rf"mean must have shape \({40 * count + 2264},\) as the layout says, it has ")
+    monkeypatch.setattr(artifacts, "Autoencoder", None)  # a call would fail
+    refused(forge(with_inputs(count)), rf"mean must have shape \({40 * count + 2264},\) to fit the layout, got ")
 
 
 @pytest.mark.parametrize("depth", [60, 65536])
 def test_a_depth_that_the_file_cannot_hold_is_refused_before_it_is_built(forge, monkeypatch, depth):
-    monkeypatch.setattr(artifacts, "Autoencoder", None)  # not even looked at
+    monkeypatch.setattr(artifacts, "Autoencoder", None)  # a call would fail
     path = forge(lambda header, tensors: header["autoencoder"].update(depth=depth))
     refused(path, r"\d+ tensors, too few for a depth of 60|depth must be at most 64, got 65536")
 
 
 def chunked(layout, chunk):
-    """Header and tensors for layers of one weight each, in chunks that are nearly all padding."""
+    """Replace the layout, cut it into chunks of `chunk` weights, and drop the architecture."""
 
     def edit(header, tensors):
         header["architecture"] = None
@@ -72,7 +72,7 @@ def chunked(layout, chunk):
 def test_chunks_that_are_nearly_all_padding_are_refused(forge, monkeypatch):
     monkeypatch.setattr(artifacts, "Autoencoder", None)
     layout = Layout.of(nn.Sequential(*(nn.Linear(1, 1, bias=False) for _ in range(300))))
-    refused(forge(chunked(layout, 60_000)), r"300 chunks of 60000 weights, and the file holds \d+ numbers")
+    refused(forge(chunked(layout, 60_000)), r"300 chunks of 60000 weights, but the file holds only \d+ numbers")
 
 
 def test_layers_that_the_file_cannot_hold_are_refused_before_they_are_built(forge, monkeypatch):
@@ -82,14 +82,14 @@ def test_layers_that_the_file_cannot_hold_are_refused_before_they_are_built(forg
 
 
 @pytest.mark.parametrize(("name", "most"), [("MOST_ANCHORS", 19), ("MOST_TOKENS", 47)])
-def test_more_than_drawing_should_cost_is_refused(artifact, monkeypatch, name, most):
+def test_too_many_anchors_or_tokens_are_refused(artifact, monkeypatch, name, most):
     read(artifact)
     monkeypatch.setattr(artifacts, name, most)
-    refused(artifact, rf"{most + 1} .*, and this hyperinit takes at most {most}")
+    refused(artifact, rf"{most + 1} .*, but this hyperinit allows at most {most}")
 
 
-def test_what_was_loaded_does_not_depend_on_the_file(artifact):
-    tensors = read(artifact)[1]
+def test_loaded_tensors_share_no_memory_with_the_file(artifact):
+    tensors = read(artifact).tensors()
     before = {name: value.clone() for name, value in tensors.items()}
     with artifact.open("r+b") as file:
         file.seek(8 + int.from_bytes(file.read(8), "little"))
@@ -98,7 +98,7 @@ def test_what_was_loaded_does_not_depend_on_the_file(artifact):
 
 
 def test_a_decoder_that_overflows_is_not_drawn_from(forge):
-    """Each number is finite; their sums are not."""
+    """Every weight of the decoder is finite, but sums over them overflow."""
 
     def edit(header, tensors):
         tensors["decoder.debedders.0.weight"] = torch.full((26, 16), 3e38)

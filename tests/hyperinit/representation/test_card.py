@@ -1,4 +1,4 @@
-"""The card prints what it holds and refuses what is not whole."""
+"""The card prints its fields and refuses damaged ones."""
 
 import dataclasses
 import json
@@ -62,9 +62,9 @@ def test_a_card_without_figures_still_prints(card):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"title": None}, "^card fields of another type: title$"),
-        ({"source": 1, "zoo": [], "measured": "a"}, "^card fields of another type: source, zoo, measured$"),
-        ({"recommended": "kde31"}, "^the recommended method 'kde31' is unknown to this hyperinit$"),
+        ({"title": None}, "^card fields of a wrong type: title$"),
+        ({"source": 1, "zoo": [], "measured": "a"}, "^card fields of a wrong type: source, zoo, measured$"),
+        ({"recommended": "kde31"}, "^the recommended method 'kde31' is unknown to this version of hyperinit$"),
         ({"measured": {"kde": 0.9}}, f"^the figures of 'kde' must be the numbers {', '.join(FIGURES)}$"),
         ({"measured": {"kde": {"accuracy": 0.9}}}, "^the figures of 'kde'"),
         ({"measured": {"kde": dict.fromkeys([*FIGURES, "more"], 1)}}, "^the figures of 'kde'"),
@@ -77,9 +77,9 @@ def test_a_card_without_figures_still_prints(card):
             r"^the distance .* \[0, 1e\+12\], got 1",
         ),
         ({"measured": {"kde": dict.fromkeys(FIGURES, 0) | {"n": -1}}}, r"^the n of 'kde' must lie in .*, got -1$"),
-        ({"preprocessing": {"size": "28"}}, "^card field preprocessing.size must be a whole number .*, got '28'$"),
+        ({"preprocessing": {"size": "28"}}, "^card field preprocessing.size must be an integer .*, got '28'$"),
         ({"preprocessing": {"std": [0.5, "a"]}}, "^card field preprocessing.std must be a list of numbers, got"),
-        ({"zoo": {"models": -1}}, "^card field zoo.models must be a whole number of at least 0, got -1$"),
+        ({"zoo": {"models": -1}}, "^card field zoo.models must be an integer of at least 0, got -1$"),
         ({"zoo": {"date": 2024}}, "^card field zoo.date must be text, got 2024$"),
         ({"zoo": {"images": {"name": []}}}, r"^card field zoo.images.name must be text, got \[\]$"),
     ],

@@ -1,4 +1,4 @@
-"""Encoding, decoding, sampling and building with a hyper-representation in memory."""
+"""Encoding, decoding, sampling and building networks with a hyper-representation."""
 
 import dataclasses
 
@@ -40,7 +40,7 @@ def test_other_floating_point_types_come_back_as_float32(tiny, vectors):
     assert tiny.encode(vectors.half()).dtype == tiny.decode(torch.zeros(1, 8).half()).dtype == torch.float32
 
 
-def test_chunks_give_the_same_as_one_batch(tiny, vectors, monkeypatch):
+def test_encoding_in_several_batches_gives_the_same_latents(tiny, vectors, monkeypatch):
     whole = tiny.encode(vectors)
     decoded = tiny.decode(whole)
     monkeypatch.setattr(representation, "MOST_ROWS", 3)  # 3 + 3 + 1
@@ -183,7 +183,7 @@ def test_several_vectors_are_not_one_model(tiny):
 def test_without_an_architecture_nothing_is_built(tiny):
     header = dataclasses.replace(tiny.header, architecture=None)
     hr = HyperRepresentation(header, tiny.autoencoder, tiny.anchors)
-    message = "^tiny does not describe its architecture; make the module yourself and call init_$"
+    message = r"^tiny does not describe its architecture\. Create the module and call init_ on it\.$"
     with pytest.raises(LayoutError, match=message):
         hr.build_model(hr.sample(generator=gen())[0])
 

@@ -1,14 +1,11 @@
-"""Draws from where no anchor is."""
+"""The counterfactual baseline draws latents of low density."""
 
 import torch
+from anchor_sets import anchors
 from seeds import gen
 
-from hyperinit.samplers import Anchors, SamplerOptions, counterfactual, fitted
+from hyperinit.samplers import SamplerOptions, counterfactual, fitted
 from hyperinit.samplers.counterfactual import CANDIDATES, log_density
-
-
-def anchors(z):
-    return Anchors(z, torch.ones(len(z)), torch.ones(len(z)), z)
 
 
 def test_the_density_is_that_of_a_mixture_of_gaussians():
@@ -35,7 +32,7 @@ def test_draws_are_less_dense_than_uniform_ones_and_stay_in_the_cube():
     assert found["counterfactual"].abs().max() <= 1
 
 
-def test_chunks_and_no_bandwidth(monkeypatch):
+def test_chunks_do_not_change_draws_and_zero_bandwidth_is_allowed(monkeypatch):
     zoo = anchors(torch.rand(20, 4, generator=gen(3)))
     sampler = fitted("counterfactual", zoo, SamplerOptions(bandwidth=0.0))
     whole = sampler.sample(50, gen())

@@ -1,16 +1,13 @@
-"""The latent GAN: what it learns, that its training is its own, and its state."""
+"""The latent GAN: its draws, its losses, its own random numbers, and its state."""
 
 import pytest
 import torch
+from anchor_sets import anchors
 from seeds import gen
 from torch.nn import functional
 
-from hyperinit.samplers import Anchors, SamplerOptions, fitted, gan, restored
+from hyperinit.samplers import SamplerOptions, fitted, gan, restored
 from hyperinit.samplers.gan import LatentGAN
-
-
-def anchors(z):
-    return Anchors(z, torch.arange(len(z)) / len(z), torch.ones(len(z)), z)
 
 
 @pytest.fixture(scope="module")
@@ -26,14 +23,14 @@ def _short(monkeypatch):
 
 @pytest.fixture
 def small(monkeypatch):
-    """Networks that learn in a second."""
+    """Shrink the networks, so that they learn in a second."""
     for name, value in (("GENERATOR", (32, 32, 32)), ("DISCRIMINATOR", (64, 64, 64)), ("RATES", (1e-3, 2e-3))):
         monkeypatch.setattr(gan, name, value)
     return lambda epochs: monkeypatch.setattr(gan, "EPOCHS", epochs)
 
 
-def test_training_moves_the_draws_to_the_best_anchors(small):
-    """Two far groups; the better one is 0.4 of the anchors, so that the best 30 % are a part of it."""
+def test_training_moves_the_draws_towards_the_best_anchors(small):
+    """Of two distant groups, the better one has 40 % of the anchors, so it contains the best 30 %."""
     corner = 0.7 * torch.randn(32, generator=gen()).sign()
     z = torch.cat([-corner.expand(96, 32), corner.expand(64, 32)]) + 0.1 * torch.randn(160, 32, generator=gen(1))
 
@@ -58,11 +55,10 @@ def test_training_works_where_gradients_are_off(clusters):
     assert not any(value.requires_grad for value in state.values())
 
 
-def test_the_sizes_are_the_papers():
+def test_the_layers_of_the_generator_have_the_papers_sizes():
     assert [shape for name, shape in LatentGAN.shapes(7).items() if name.endswith("weight")] == [
         (128, 16), (256, 128), (512, 256), (7, 512),
     ]  # fmt: skip
-    assert (gan.EPOCHS, gan.BATCH, gan.RATES, gan.DISCRIMINATOR) == (2, 32, (1e-4, 2e-4), (1024, 512, 256))
 
 
 def test_a_restored_sampler_draws_the_same(clusters):
@@ -81,20 +77,20 @@ def test_norms_become_the_largest_singular_values():
     torch.testing.assert_close(norm, torch.linalg.matrix_norm(weight, 2))
 
 
-def test_the_losses_are_those_of_a_plain_gan_and_reach_only_their_player():
+def test_the_losses_are_those_of_a_plain_gan_and_reach_only_their_own_network():
     """Oracle: binary cross entropy, with weights divided by their norms beforehand."""
     real, noise = torch.randn(4, 3, generator=gen(1)), torch.randn(4, gan.NOISE, generator=gen(2))
-    forger, judge = gan._linear(gen(3), gan.NOISE, 8, 3), gan._linear(gen(4), 3, 8, 1)
+    generator_layers, discriminator = gan._linear(gen(3), gan.NOISE, 8, 3), gan._linear(gen(4), 3, 8, 1)
     norms = [torch.tensor(1.5), torch.tensor(0.5)]
-    gan._losses(real, noise, forger, judge, norms).backward()
+    gan._losses(real, noise, generator_layers, discriminator, norms).backward()
 
-    divided = [(weight / norm, bias) for (weight, bias), norm in zip(judge, norms, strict=True)]
-    fake = gan._forward(noise, forger)
+    divided = [(weight / norm, bias) for (weight, bias), norm in zip(discriminator, norms, strict=True)]
+    fake = gan._forward(noise, generator_layers)
     one, zero = torch.ones(4, 1), torch.zeros(4, 1)
     entropy = functional.binary_cross_entropy_with_logits
-    caught = entropy(gan._forward(real, divided), one) + entropy(gan._forward(fake.detach(), divided), zero)
-    fooled = entropy(gan._forward(fake, divided), one)
-    for player, loss in ((forger, fooled), (judge, caught)):
-        values = [value for layer in player for value in layer]
+    discriminator_loss = entropy(gan._forward(real, divided), one) + entropy(gan._forward(fake.detach(), divided), zero)
+    generator_loss = entropy(gan._forward(fake, divided), one)
+    for layers, loss in ((generator_layers, generator_loss), (discriminator, discriminator_loss)):
+        values = [value for layer in layers for value in layer]
         for value, expected in zip(values, torch.autograd.grad(loss, values), strict=True):
             torch.testing.assert_close(value.grad, expected)

@@ -1,4 +1,4 @@
-"""Samplers of a user's own, and what is refused."""
+"""Registering custom samplers: their draws, and the names and classes that are refused."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def _methods_are_put_back():
 
 
 @pytest.mark.parametrize("kind", [Centre, Weights])
-def test_a_registered_sampler_is_a_method_also_of_what_was_read_before(tiny, kind):
+def test_a_registered_sampler_is_a_method_of_sources_loaded_before(tiny, kind):
     hyperinit.register_sampler("mine", kind, title="mine")
     drawn = tiny.sample(2, method="mine")
     full, best = tiny.anchors, tiny.anchors.best()
@@ -64,11 +64,11 @@ def test_a_replaced_sampler_is_used_at_once(tiny):
         (torch.zeros(4, 7), r"torch\.float32 \(4, 7\)"),
         (torch.zeros(3, 8), r"torch\.float32 \(3, 8\)"),
         (torch.zeros(4, 8).int(), r"torch\.int32 \(4, 8\)"),
-        (torch.full((4, 8), float("nan")), "numbers that are not finite"),
+        (torch.full((4, 8), float("nan")), "NaN or infinity"),
         ([0.0], "list"),
     ],
 )
-def test_what_it_draws_is_checked(tiny, drawn, got):
+def test_draws_of_a_custom_sampler_are_checked(tiny, drawn, got):
     class Bad(Centre):
         def sample(self, count, generator):
             return drawn
@@ -82,7 +82,7 @@ def test_what_it_draws_is_checked(tiny, drawn, got):
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
-        ("kde", Centre, "^name must be new, got 'kde' and there is 'kde'; take another or replace=True$"),
+        ("kde", Centre, "^name must be new, got 'kde', but 'kde' exists; pass replace=True to replace it$"),
         ("Mine", Centre, "^name must consist of a-z, 0-9 and - and not end in 30, got 'Mine'$"),
         ("mine30", Centre, "not end in 30"),
         ("a.b", Centre, "^name must consist"),
@@ -98,7 +98,7 @@ def test_what_it_draws_is_checked(tiny, drawn, got):
         (
             "mine",
             type("S", (Centre,), {"space": "z"}),
-            "^sampler_class must have a space of latent or weight, got 'z'$",
+            "^sampler_class\\.space must be 'latent' or 'weight', got 'z'$",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""The map of the anchors: fitted once here, since UMAP takes long to compile."""
+"""Draws from the UMAP map of the anchors. UMAP takes long to compile, so most tests share one fitted sampler."""
 
 import subprocess
 import sys
@@ -7,38 +7,38 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from anchor_sets import anchors
 from scipy.spatial import ConvexHull
 from seeds import gen
 
 from hyperinit.errors import ArgumentError
-from hyperinit.samplers import Anchors, SamplerOptions, enough, fitted, neigh
+from hyperinit.samplers import SamplerOptions, enough, fitted, neigh
 
 
-def anchors(count):
-    z = torch.randn(count, 6, generator=gen(1)).tanh()
-    return Anchors(z, torch.arange(count) / count, torch.ones(count), z)
+def random_anchors(count):
+    return anchors(torch.randn(count, 6, generator=gen(1)).tanh())
 
 
 @pytest.fixture(scope="module")
 def sampler():
-    """Fitted with every warning made an error: none may reach the user."""
+    """Make a fitted sampler, with warnings as errors, because users must see none."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return fitted("neigh", anchors(20), SamplerOptions())
+        return fitted("neigh", random_anchors(20), SamplerOptions())
 
 
-def test_draws_are_float32_latents_decided_by_the_generator(sampler):
+def test_draws_are_float32_latents_determined_by_the_generator(sampler):
     before = torch.get_rng_state()
     drawn = sampler.sample(6, gen())
     assert (drawn.shape, drawn.dtype) == ((6, 6), torch.float32)
     assert drawn.isfinite().all()
     assert torch.equal(drawn, sampler.sample(6, gen()))
-    assert torch.equal(drawn, fitted("neigh", anchors(20), SamplerOptions()).sample(6, gen()))
+    assert torch.equal(drawn, fitted("neigh", random_anchors(20), SamplerOptions()).sample(6, gen()))
     assert not torch.equal(drawn, sampler.sample(6, gen(1)))
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_without_a_generator_the_global_seed_decides(sampler):
+def test_without_a_generator_the_global_seed_determines_the_points(sampler):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         first = sampler._points(6, None)
@@ -47,7 +47,7 @@ def test_without_a_generator_the_global_seed_decides(sampler):
 
 
 def test_points_lie_in_the_hull_and_fill_it(sampler):
-    """Oracle: the half-spaces of scipy's convex hull. The box's own corners, outside it, are the negative control."""
+    """Oracle: the half-spaces of scipy's convex hull. Points of the box outside the hull are the negative control."""
     embedding = sampler.map.embedding_.astype(float)
     planes = ConvexHull(embedding).equations
     points = sampler._points(5000, gen()).double().numpy()
@@ -60,7 +60,7 @@ def test_points_lie_in_the_hull_and_fill_it(sampler):
     np.testing.assert_allclose(points.std(0), box[inside].std(0), rtol=0.1)
 
 
-def test_what_is_inverted_are_those_points(sampler, monkeypatch):
+def test_the_points_from_the_hull_are_inverted(sampler, monkeypatch):
     seen = []
     monkeypatch.setattr(sampler.map, "inverse_transform", lambda points: (seen.append(points), points)[1])
     assert torch.equal(sampler.sample(300, gen()), torch.from_numpy(seen[0]))
@@ -69,30 +69,30 @@ def test_what_is_inverted_are_those_points(sampler, monkeypatch):
 
 @pytest.mark.parametrize(("count", "neighbours"), [(5, 4), (16, 15), (20, 15)])
 def test_neighbours_adapt_to_few_anchors(count, neighbours):
-    found = fitted("neigh", anchors(count), SamplerOptions())
+    found = fitted("neigh", random_anchors(count), SamplerOptions())
     assert found.map.n_neighbors == neighbours
     options = (found.map.min_dist, found.map.n_components, found.map.random_state)
     assert options == (0.01, 3, 42)
 
 
-def test_the_thirty_are_the_best(sampler):
-    assert len(fitted("neigh30", anchors(20), SamplerOptions()).map.embedding_) == 6
+def test_neigh30_maps_the_best_30_percent(sampler):
+    assert len(fitted("neigh30", random_anchors(20), SamplerOptions()).map.embedding_) == 6
     assert len(sampler.map.embedding_) == 20
 
 
 def test_fewer_than_five_anchors_are_refused():
-    message = r"^a neighbourhood map needs at least 5 anchors, got 4; take another method$"
+    message = r"^method neigh must have at least 5 anchors, got 4; choose another method$"
     with pytest.raises(ArgumentError, match=message):
-        fitted("neigh", anchors(4), SamplerOptions())
-    assert not enough("neigh", anchors(4))
-    assert enough("neigh", anchors(5))
-    assert not enough("neigh30", anchors(12))
+        fitted("neigh", random_anchors(4), SamplerOptions())
+    assert not enough("neigh", random_anchors(4))
+    assert enough("neigh", random_anchors(5))
+    assert not enough("neigh30", random_anchors(12))
 
 
-def test_a_flat_embedding_is_refused_and_does_not_draw_for_ever(sampler, monkeypatch):
+def test_a_flat_embedding_is_refused_after_a_limited_number_of_blocks(sampler, monkeypatch):
     monkeypatch.setattr(neigh, "BLOCKS", 2)
     monkeypatch.setattr(sampler.hull, "find_simplex", lambda points: np.full(len(points), -1), raising=False)
-    with pytest.raises(ArgumentError, match="must fill a volume, got one that is almost flat"):
+    with pytest.raises(ArgumentError, match="must not be flat, got an almost flat one"):
         sampler.sample(1, gen())
 
 

@@ -1,4 +1,4 @@
-"""Maps on disk: the same draws, no second fit, and nothing that is damaged is believed."""
+"""The disk cache of maps: equal draws, no second fit, and a new fit in place of a damaged file."""
 
 import json
 import warnings
@@ -25,7 +25,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def fits(monkeypatch):
-    """How often UMAP is fitted."""
+    """A list with one entry for each fit of UMAP."""
     count, fit = [], umap.UMAP.fit
     monkeypatch.setattr(umap.UMAP, "fit", lambda self, z: (count.append(1), fit(self, z))[1])
     return count
@@ -40,7 +40,7 @@ def inverted(found):
     return found.inverse_transform(points)
 
 
-def test_a_kept_map_inverts_as_the_fitted_one_and_is_not_fitted_again(folder, fits):
+def test_a_stored_map_inverts_as_the_fitted_one_and_is_not_fitted_again(folder, fits):
     first, second = (neigh_maps.fitted(latents(), OPTIONS) for _ in range(2))
     assert len(fits) == 1
     assert np.array_equal(first.embedding_, second.embedding_)
@@ -90,7 +90,7 @@ def flipped(file):
     ],
     ids=["a bit", "cut short", "empty", "a tensor missing", "a row missing"],
 )
-def test_what_is_damaged_is_made_anew(fits, damage):
+def test_a_damaged_map_is_fitted_again(fits, damage):
     expected = inverted(neigh_maps.fitted(latents(), OPTIONS))
     [file] = cache.entries()
     whole = file.read_bytes()
@@ -101,7 +101,7 @@ def test_what_is_damaged_is_made_anew(fits, damage):
 
 
 @pytest.mark.slow
-def test_a_map_that_cannot_be_restored_is_not_kept(fits, monkeypatch):
+def test_a_map_that_cannot_be_restored_is_not_stored(fits, monkeypatch):
     monkeypatch.setattr(neigh_maps, "ARRAYS", {"embedding_": np.float32, "_sigmas": np.float32})
     found = neigh_maps.fitted(latents(), OPTIONS)
     assert inverted(found).shape == (4, 6)
@@ -109,7 +109,7 @@ def test_a_map_that_cannot_be_restored_is_not_kept(fits, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_folder_that_cannot_be_written_costs_another_fit(tmp_path, fits, monkeypatch):
+def test_a_read_only_folder_means_another_fit(tmp_path, fits, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HYPERINIT_HOME", str(tmp_path / "file"))
     for _ in range(2):

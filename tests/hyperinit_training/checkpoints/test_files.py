@@ -1,4 +1,4 @@
-"""Files of checkpoints: which are found, what is read from each, and what each bad one is told."""
+"""Files of checkpoints: which files are found, which tensors are read, and the errors of bad files."""
 
 import argparse
 import os
@@ -17,7 +17,7 @@ STATE = {"conv.weight": torch.arange(6.0).view(2, 3), "conv.bias": torch.tensor(
 
 @pytest.fixture
 def folder(tmp_path):
-    """Four checkpoints on two levels, and files that are none."""
+    """Four checkpoints in nested folders, and two other files."""
     for name in ("b.pt", "a.safetensors", "run/c.pth", "run/deep/d.pt", "notes.md", "run/log.csv"):
         path = tmp_path / "zoo" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ def test_safetensors_are_read(tmp_path):
 @pytest.mark.parametrize(
     "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "module.module."]
 )
-def test_prefixes_of_wrappers_are_taken_off(tmp_path, prefix):
+def test_prefixes_of_wrappers_are_removed(tmp_path, prefix):
     torch.save({prefix + name: value for name, value in STATE.items()}, tmp_path / "a.pt")
     assert equal(read_state(tmp_path / "a.pt"), STATE)
 

@@ -1,4 +1,4 @@
-"""The order of a state dict inside a row: what is in it, what is not, and the way back into a network."""
+"""Layouts of state dicts: order, buffers, tied and skipped tensors, and writing a row into a network."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def test_a_layout_keeps_the_order_and_marks_statistics(net, how):
     assert layout.is_buffer.nonzero()[:, 0].tolist() == [24, 25, 26, 27]
 
 
-def test_buffers_of_a_network_are_known_by_what_they_are_not_by_name():
+def test_buffers_of_a_module_are_found_whatever_their_name():
     net = nn.Linear(1, 1)
     net.register_buffer("scale", torch.ones(2))
     assert StateLayout.of_module(net).is_buffer.tolist() == [False, False, True, True]
@@ -75,7 +75,7 @@ def test_tied_tensors_are_held_once():
 
 
 @pytest.mark.parametrize("kept", [("embed.weight",), ("head.weight",), ("embed.weight", "head.weight")])
-def test_any_name_of_a_tied_tensor_will_do(kept):
+def test_any_name_of_a_tied_tensor_is_accepted(kept):
     state = Tied().state_dict()
     found = StateLayout.of_module(Tied()).select({name: state[name] for name in kept})
     assert list(found) == ["embed.weight"]

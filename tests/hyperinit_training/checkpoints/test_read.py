@@ -1,4 +1,4 @@
-"""Zoos of checkpoints: the matrix that is read is what was saved, and each bad zoo is told file and tensor."""
+"""Zoos of checkpoints: rows equal the saved networks, and errors name the file and the tensor."""
 
 import hashlib
 
@@ -48,7 +48,7 @@ def folder(states, tmp_path):
 
 
 def row_of(state):
-    """A row by the plainest means."""
+    """Return the expected row of a state dict."""
     return torch.cat([value.flatten().float() for value in state.values() if value.is_floating_point()])
 
 
@@ -118,7 +118,7 @@ def test_scores_may_lie_elsewhere(folder, states, tmp_path):
         read_checkpoints(folder, scores=tmp_path / "mine.csv")
 
 
-def test_an_evaluation_sees_every_network_ready_to_be_measured(folder, states):
+def test_an_evaluation_gets_every_network_in_evaluation_mode_without_gradients(folder, states):
     def bias(module):
         assert not module.training
         assert not torch.is_grad_enabled()
@@ -179,14 +179,14 @@ def test_files_that_are_not_the_networks_are_named(folder):
         read_checkpoints(folder, model=lambda: make(out=4))
 
 
-def test_a_factory_that_cannot_be_imported_is_told_before_anything_is_read(folder):
+def test_a_factory_that_cannot_be_imported_is_reported_before_files_are_read(folder):
     (folder / "0.pt").write_bytes(b"")
     with pytest.raises(ArgumentError, match=r"^gone_module must be importable"):
         read_checkpoints(folder, model=load_factory("gone_module:make"))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_networks_that_are_not_finite_are_named_and_left_out_only_on_demand(folder, states, value):
+def test_networks_that_are_not_finite_are_named_and_skipped_with_skip_bad(folder, states, value):
     for name in ("8.pt", "9.pt"):
         save(folder / name, {key: -tensor for key, tensor in states["0.pt"].items()})
     states["0.pt"]["3.weight"][1, 2] = value
@@ -194,7 +194,7 @@ def test_networks_that_are_not_finite_are_named_and_left_out_only_on_demand(fold
     for name in ("0.pt", "4.pt"):
         save(folder / name, states[name])
     message = (
-        r"in 2 of 10 networks: .*zoo/0.pt \(3.weight\), .*zoo/4.pt \(1.running_var\); skip_bad=True leaves them out$"
+        r"in 2 of 10 networks: .*zoo/0.pt \(3.weight\), .*zoo/4.pt \(1.running_var\); pass skip_bad=True to skip them$"
     )
     with pytest.raises(ZooError, match=message):
         read_checkpoints(folder)
@@ -225,7 +225,7 @@ def test_fewer_than_eight_networks_are_refused(folder, states):
 def test_a_half_written_file_is_named(folder):
     path = folder / "5.pt"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ZooError, match=r"5.pt cannot be read, it is cut off or damaged: RuntimeError: "):
+    with pytest.raises(ZooError, match=r"5.pt cannot be read because it is truncated or damaged: RuntimeError: "):
         read_checkpoints(folder)
 
 

@@ -1,4 +1,4 @@
-"""Tables of scores: both formats give the same, and each mistake is told with file and row."""
+"""Tables of scores: both formats agree, and errors name the file and the row."""
 
 import json
 
@@ -40,7 +40,7 @@ def test_epochs_may_be_unknown(tmp_path):
         ("s.json", '[{"file": "a.pt"}]', r"s.json must give file and score in every row, got file in row 1$"),
         ("s.json", "[3]", r"s.json must give file and score in every row, got 3 in row 1$"),
         ("s.json", '[{"file"', r"s.json cannot be read: JSONDecodeError"),
-        ("s.toml", "", r"scores must lie in a .csv or .json file, got .*s.toml$"),
+        ("s.toml", "", r"scores must be a .csv or .json file, got .*s.toml$"),
         ("gone.csv", None, r"got .*gone.csv, which does not exist$"),
     ],
 )

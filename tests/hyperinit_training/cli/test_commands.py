@@ -123,7 +123,7 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_is_trained(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     zoo = ["--zoo", str(zoo_folder)] if command == "train" else []
     out = "zoo" if command == "zoo" else "mine.safetensors"
-    with pytest.raises(ArgumentError, match=r"device cuda:1 needs a GPU .* sees none here"):
+    with pytest.raises(ArgumentError, match=r"device cuda:1 needs a GPU .* finds no GPU"):
         getattr(commands, command)([*common, *zoo, "--device", "cuda:1", "--out", out])
     assert [path.name for path in workplace.iterdir()] == ["little.toml"]
 

@@ -1,3 +1,5 @@
+"""Loading, validation, splits and preprocessing of image data sets."""
+
 import gzip
 import os
 import pickle
@@ -49,9 +51,9 @@ def mnist(tmp_path):
 # MNIST
 
 
-@pytest.mark.parametrize("up", [False, True])
-def test_mnist_is_read_and_split_as_torch_splits(mnist, up):
-    if up:
+@pytest.mark.parametrize("in_subfolder", [False, True])
+def test_mnist_is_read_and_split_as_torch_splits(mnist, in_subfolder):
+    if in_subfolder:
         mnist = mnist.rename(mnist.with_name("mnist")).parent
     loaded, raw = load_images("mnist", mnist), arrays()
     train, val = torch.utils.data.random_split(range(60), [50, 10], torch.Generator().manual_seed(42))
@@ -71,16 +73,16 @@ def test_the_global_generator_is_left_alone(mnist):
     assert torch.rand(1) == expected
 
 
-def test_cut_off_file_is_named(mnist):
+def test_a_truncated_file_is_named(mnist):
     path = mnist / MNIST_FILES["x_train"]
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz is not a whole gzip file: EOFError"):
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz must be a complete gzip file, got EOFError"):
         load_images("mnist", mnist)
 
 
-def test_file_that_is_not_gzip_is_named(mnist):
+def test_a_file_that_is_not_gzip_is_named(mnist):
     (mnist / MNIST_FILES["y_test"]).write_bytes(b"<html>not found</html>")
-    with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte.gz is not a whole gzip file: BadGzipFile"):
+    with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte.gz must be a complete gzip file, got BadGzipFile"):
         load_images("mnist", mnist)
 
 
@@ -90,7 +92,7 @@ def test_altered_bytes_are_found(mnist, position, kind):
     damaged = bytearray(path.read_bytes())
     damaged[position] ^= 0xFF
     path.write_bytes(damaged)
-    with pytest.raises(DataError, match=rf"is not a whole gzip file: {kind}: "):
+    with pytest.raises(DataError, match=rf"must be a complete gzip file, got {kind}: "):
         load_images("mnist", mnist)
 
 
@@ -116,13 +118,13 @@ def test_wrong_length(mnist, raw):
         load_images("mnist", mnist)
 
 
-def test_missing_files_are_listed_with_their_place(mnist):
+def test_missing_files_are_listed_with_their_folder(mnist):
     (mnist / MNIST_FILES["y_train"]).unlink()
     with pytest.raises(
-        DataError, match=r"--data .*data` fetches https://.*Missing in .*data: train-labels-idx1-ubyte.gz$"
+        DataError, match=r"got .*data without train-labels-idx1-ubyte.gz\. Run .*data` to download https://"
     ):
         load_images("mnist", mnist)
-    with pytest.raises(DataError, match=r"mnist needs data=FOLDER with train-images.*Missing in None: "):
+    with pytest.raises(DataError, match=r"mnist needs a folder with train-images.*, got no folder\. "):
         load_images("mnist")
 
 
@@ -159,7 +161,7 @@ def test_digits_are_normalised_by_their_own_training_images():
 
 
 def test_digits_look_like_digits():
-    """Blocks of 3.5 pixels average to the 8x8 original: a mirrored or transposed picture would not."""
+    """Averages of 3.5x3.5 pixels match the 8x8 original, which excludes a mirrored or transposed image."""
     from sklearn.datasets import load_digits
 
     digits = load_images("digits")
@@ -170,7 +172,9 @@ def test_digits_look_like_digits():
 
 
 def test_digits_take_no_folder(tmp_path):
-    with pytest.raises(DataError, match="digits come with scikit-learn"):
+    with pytest.raises(
+        DataError, match=r"data must be left out or an .npz file for digits, which come with scikit-learn"
+    ):
         load_images("digits", tmp_path)
 
 
@@ -178,7 +182,7 @@ def test_digits_take_no_folder(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(3, 30, 31), (30, 31, 3), (30, 31), (30, 31, 1)])
-def test_other_names_keep_their_pixels(tmp_path, shape):
+def test_images_of_other_names_are_not_preprocessed(tmp_path, shape):
     raw = arrays(shape)
     loaded = load_images("mine", write_npz(tmp_path, **raw))
     channels = 3 if 3 in shape else 1
@@ -210,7 +214,7 @@ def test_larger_images_are_resized_as_pillow_does(tmp_path, name):
         assert np.abs(ours.transpose(1, 2, 0).astype(int) - theirs).max() <= 1
 
 
-def test_28x28_is_taken_as_given(tmp_path):
+def test_28x28_images_are_not_resized(tmp_path):
     raw = arrays((3, 28, 28))
     loaded = load_images("cifar10", write_npz(tmp_path, **raw))
     np.testing.assert_array_equal(loaded.x_test, raw["x_test"])
@@ -222,7 +226,7 @@ def test_28x28_is_taken_as_given(tmp_path):
                                ("stl10", 5_000, 800), ("svhn", 10_000, 1_810)],
 )  # fmt: skip
 def test_validation_share_gives_the_paper_numbers(name, count, val):
-    assert round(count * dataset._RULES[name].val_share) == val
+    assert round(count * dataset.RULES[name].val_share) == val
 
 
 @pytest.mark.parametrize(
@@ -233,16 +237,24 @@ def test_validation_share_gives_the_paper_numbers(name, count, val):
         ("mine", {"x_test": np.zeros((12, 784), np.uint8)}, r"got uint8 \(12, 784\)"),
         ("mine", {"x_test": np.zeros((0, 28, 28), np.uint8)}, r"n > 0, got uint8 \(0, 28, 28\)"),
         ("mine", {"x_test": np.zeros((12, 5, 28, 28), np.uint8)}, r"mine x_test must have 1 or 3 channels"),
-        ("mine", {"x_test": np.zeros((12, 27, 28), np.uint8)}, r"must agree, got \(60, 1, 28, 28\) and \(12, 1, 27"),
+        (
+            "mine",
+            {"x_test": np.zeros((12, 27, 28), np.uint8)},
+            r"must have images of one shape, got \(60, 1, 28, 28\) and \(12, 1, 27",
+        ),
         ("mine", {"x_train": np.zeros((60, 28, 28), np.uint8)}, r"mine must vary in every channel"),
-        ("mine", {"x_train": np.ones((1, 28, 28), np.uint8), "y_train": np.ones(1, int)}, r"more training .*got 1"),
+        (
+            "mine",
+            {"x_train": np.ones((1, 28, 28), np.uint8), "y_train": np.ones(1, int)},
+            r"x_train must have enough images .*got 1",
+        ),
         ("mine", {"y_train": np.zeros(60)}, r"one integer label for each of 60 images, got float64 \(60,\)"),
         ("mine", {"y_train": np.zeros((60, 1), int)}, r"one integer label for each of 60 images, got int64 \(60, 1\)"),
         ("mine", {"y_train": np.full(60, -1)}, r"mine must have labels >= 0, got -1..-1"),
         ("svhn", {"y_train": np.full(60, 10)}, r"svhn must have labels in 0..9, got 10..10"),
-        ("svhn", {"x_train": np.zeros((60, 27, 27), np.uint8)}, r"svhn x_train must give 1 channels of 28x28"),
-        ("cifar10", {}, r"cifar10 x_train must give 3 channels of 28x28 pixels, got \(60, 28, 28\)"),
-        ("stl10", {"x_train": np.zeros((60, 3, 20, 40), np.uint8)}, r"stl10 x_train must give 3 channels"),
+        ("svhn", {"x_train": np.zeros((60, 27, 27), np.uint8)}, r"svhn x_train must have shape \(n, 1, 28, 28\)"),
+        ("cifar10", {}, r"cifar10 x_train must have shape .*, got \(60, 28, 28\)"),
+        ("stl10", {"x_train": np.zeros((60, 3, 20, 40), np.uint8)}, r"stl10 x_train must have shape \(n, 3, 28, 28\)"),
     ],
 )
 def test_wrong_npz_content(tmp_path, name, changes, message):
@@ -286,9 +298,7 @@ def test_npy_under_a_wrong_name(tmp_path):
 def test_missing_npz(tmp_path):
     with pytest.raises(DataError, match=r"none.npz must be a readable .* FileNotFoundError"):
         load_images("svhn", tmp_path / "none.npz")
-    with pytest.raises(
-        DataError, match=r"svhn needs data=FOLDER with train_32x32.mat, .*, or data=FILE.npz with x_train"
-    ):
+    with pytest.raises(DataError, match=r"svhn needs a folder with train_32x32.mat, .*, or an .npz file with x_train"):
         load_images("svhn", tmp_path)
 
 
@@ -297,7 +307,7 @@ def test_missing_npz(tmp_path):
 
 def test_verify_needs_official_files(tmp_path):
     for name, data in (("digits", None), ("mnist", write_npz(tmp_path))):
-        with pytest.raises(ArgumentError, match=r"verify needs official files, .*, got (digits|.*images.npz)$"):
+        with pytest.raises(ArgumentError, match=r"verify=True needs official files, .*, got (digits|.*images.npz)$"):
             load_images(name, data, verify=True)
 
 
@@ -306,7 +316,9 @@ def test_unknown_names_help():
         UnknownNameError, match=r"unknown images 'mnits'; did you mean 'mnist'\? Choose from digits, mn"
     ):
         load_images("mnits")
-    with pytest.raises(UnknownNameError, match=r"unknown images 'zzz'; Choose from .* or give data=FILE.npz"):
+    with pytest.raises(
+        UnknownNameError, match=r"unknown images 'zzz'; Choose from .*: data='FILE.npz' in Python, --data FILE.npz"
+    ):
         load_images("zzz")
     with pytest.raises(UnknownNameError, match=r"unknown split 'validation'; choose from train, val, test"):
         load_images("digits").normalised("validation")
@@ -319,7 +331,7 @@ def test_subset_keeps_the_first_training_images():
     np.testing.assert_array_equal(part.y_train, digits.y_train[:100])
     assert part.x_val is digits.x_val
     assert (part.mean, part.std) == (digits.mean, digits.std)
-    assert len(np.unique(part.y_train)) == 10  # mixed as they come
+    assert len(np.unique(part.y_train)) == 10  # the training images are shuffled, so a prefix has every class
 
 
 @pytest.mark.parametrize("count", [0, 1198])

@@ -1,4 +1,4 @@
-"""The table of official files and where they go; fetching itself is tested with hyperinit.hub.download."""
+"""The table of official files and their target folders; hyperinit.hub.download has its own tests."""
 
 import hashlib
 
@@ -11,7 +11,7 @@ from hyperinit_training.images.download import FILES, Remote, fetch
 
 @pytest.fixture
 def body(server, monkeypatch):
-    """What the only file of "svhn" holds, at two addresses of a server on this machine."""
+    """The content of the only file of "svhn", which a local server has at two URLs."""
     remote = Remote("a.mat", hashlib.md5(server.body).hexdigest(), (f"{server.url}/first", f"{server.url}/mirror"))
     monkeypatch.setitem(FILES, "svhn", (remote,))
     return server.body
@@ -21,7 +21,7 @@ def names(folder):
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_whole_file_gets_its_name_and_nothing_else_is_left(server, body, tmp_path):
+def test_a_complete_file_is_stored_and_no_other_file_is_left(server, body, tmp_path):
     server.plan = ["404"]
     [path] = fetch("svhn", tmp_path / "data")
     assert path == tmp_path / "data" / "svhn" / "a.mat"
@@ -30,13 +30,13 @@ def test_a_whole_file_gets_its_name_and_nothing_else_is_left(server, body, tmp_p
     assert [place for place, *_ in server.seen] == ["/first", "/mirror"]
 
 
-def test_a_file_that_is_there_is_not_fetched_again(server, body, tmp_path):
+def test_an_existing_file_is_not_downloaded_again(server, body, tmp_path):
     (tmp_path / "a.mat").write_bytes(body)
     assert fetch("svhn", tmp_path) == [tmp_path / "a.mat"]
     assert not server.seen
 
 
-def test_a_file_that_is_there_with_other_bytes_is_kept_and_refused(server, body, tmp_path):
+def test_an_existing_file_with_another_digest_is_kept_and_rejected(server, body, tmp_path):
     (tmp_path / "a.mat").write_bytes(b"mine")
     with pytest.raises(DataError, match=r"a.mat must have the published MD5 [0-9a-f]{32}, got [0-9a-f]{32}; move it"):
         fetch("svhn", tmp_path)
@@ -44,7 +44,7 @@ def test_a_file_that_is_there_with_other_bytes_is_kept_and_refused(server, body,
     assert not server.seen
 
 
-def test_wrong_bytes_everywhere_are_an_error_and_leave_nothing_behind(server, body, tmp_path):
+def test_wrong_bytes_from_every_url_are_an_error_and_leave_no_file(server, body, tmp_path):
     server.plan = ["wrong"] * 2
     message = (
         r"a.mat could not be downloaded: .*/first has MD5 .*, expected .*; the download was deleted; .*/mirror has"
@@ -69,10 +69,12 @@ def test_the_command_prints_where_the_files_are(body, tmp_path, capsys):
     assert capsys.readouterr().out == f"{tmp_path / 'svhn' / 'a.mat'} (0.3 MB, digest as published)\n"
 
 
-def test_unknown_names_help(tmp_path):
-    with pytest.raises(UnknownNameError, match=r"unknown images 'digits'; digits come with scikit-learn; what can be"):
+def test_unknown_names_are_rejected_with_a_hint(tmp_path):
+    with pytest.raises(
+        UnknownNameError, match=r"unknown images 'digits'; digits come with scikit-learn and need no download; choose"
+    ):
         fetch("digits", tmp_path)
-    with pytest.raises(UnknownNameError, match=r"unknown images 'cats'; what can be fetched is mnist, svhn, cifar10"):
+    with pytest.raises(UnknownNameError, match=r"unknown images 'cats'; choose from mnist, svhn, cifar10"):
         fetch("cats", tmp_path)
 
 

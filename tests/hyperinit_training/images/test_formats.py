@@ -1,4 +1,4 @@
-"""The official formats, written here as their authors write them, and what is said of damaged ones."""
+"""Readers of the official formats, on small files written in those formats, and their errors on damaged files."""
 
 import hashlib
 import io
@@ -26,13 +26,13 @@ LABELS = [9, 0, 3, 3]
 
 
 def text(value):
-    """A string as Python 2 pickled it."""
+    """Pickle a string as Python 2 did."""
     raw = value.encode() if isinstance(value, str) else value
     return b"T" + struct.pack("<I", len(raw)) + raw
 
 
 def pickled(x, labels, *, module="numpy.core.multiarray", dtype="u1"):
-    """A batch as the authors wrote it: Python 2, protocol 2, text as bytes, an array by `_reconstruct`."""
+    """Pickle a batch as its authors did: Python 2, protocol 2, text as bytes, the array by `_reconstruct`."""
     array = f"c{module}\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01".encode("latin-1")
     array += b"".join(b"J" + struct.pack("<i", size) for size in x.shape) + b"\x86"
     array += f"cnumpy\ndtype\nU\x02{dtype}K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ".encode("latin-1")
@@ -64,7 +64,7 @@ MEMBERS = {"cifar10": cifar_members, "stl10": stl_members}
 
 
 def put(folder, name, *, archive=True, **changes):
-    """Write an archive or its extracted folder; returns the folder."""
+    """Write an archive or its extracted folder, and return the folder."""
     members = MEMBERS[name](**changes)
     folder.mkdir(parents=True, exist_ok=True)
     if archive:
@@ -101,8 +101,8 @@ def test_cifar10_is_read_from_the_archive_and_from_its_folder(tmp_path, archive,
     assert images.x_train.shape == (17, 3, 28, 28)
 
 
-def test_the_pickle_of_the_tests_is_what_numpy_reads(tmp_path):
-    """Our writer is checked against the real classes; `encoding` as for files of Python 2."""
+def test_numpy_reads_the_pickles_of_these_tests(tmp_path):
+    """numpy itself reads what `pickled` writes; `encoding` as for pickles of Python 2."""
     x = CIFAR[CIFAR10_TEST].reshape(4, 3072)
     batch = pickle.loads(pickled(x, LABELS), encoding="bytes")
     np.testing.assert_array_equal(batch[b"data"], x)
@@ -135,7 +135,7 @@ class Trap:
 def test_a_batch_with_any_other_global_is_refused_by_its_name(tmp_path, monkeypatch, raw, name):
     monkeypatch.chdir(tmp_path)
     put(tmp_path, "cifar10", data_batch_3=raw)
-    with pytest.raises(DataError, match=rf"data_batch_3 must be a whole batch .* the global {name}, which no such"):
+    with pytest.raises(DataError, match=rf"data_batch_3 must be a complete batch .* the global {name} is not allowed"):
         read("cifar10", tmp_path)
     assert not Path("sprung").exists()
 
@@ -148,13 +148,13 @@ X = CIFAR[CIFAR10_TEST].reshape(4, 3072)
     [
         (
             pickled(X, LABELS)[:-2000],
-            r"must be a whole batch of CIFAR-10, got \w+: .*; move it away and fetch it again",
+            r"must be a complete batch of CIFAR-10, got \w+: .*; move it away and download it again",
         ),
-        (b"", r"must be a whole batch of CIFAR-10, got EOFError"),
-        (b"<html>", r"must be a whole batch of CIFAR-10, got "),
-        (pickle.dumps([1]), r"must be a whole batch of CIFAR-10, got TypeError"),
-        (b"\x80\x02}" + text("data") + b"K\x01s.", r"must be a whole batch of CIFAR-10, got KeyError: b'labels'"),
-        (pickled(X[:, :3000], LABELS), r"must be a whole batch of CIFAR-10, got ValueError"),
+        (b"", r"must be a complete batch of CIFAR-10, got EOFError"),
+        (b"<html>", r"must be a complete batch of CIFAR-10, got "),
+        (pickle.dumps([1]), r"must be a complete batch of CIFAR-10, got TypeError"),
+        (b"\x80\x02}" + text("data") + b"K\x01s.", r"must be a complete batch of CIFAR-10, got KeyError: b'labels'"),
+        (pickled(X[:, :3000], LABELS), r"must be a complete batch of CIFAR-10, got ValueError"),
         (pickled(X.reshape(8, 1536), LABELS), r"must hold a uint8 array \(n, 3072\) by rows, got \(\(8, 1536\)"),
         (pickled(X, LABELS, dtype="i1"), r"must hold a uint8 array \(n, 3072\) by rows, got .*b'i1'"),
         (pickled(X, LABELS[:3]), r"must hold one label for each of 4 images, got 3"),
@@ -198,7 +198,7 @@ def test_wrong_content_of_stl10_is_named(tmp_path, changes, message):
 
 
 @pytest.mark.parametrize("name", MEMBERS)
-def test_a_cut_off_or_altered_archive_is_named(tmp_path, name):
+def test_a_truncated_or_altered_archive_is_named(tmp_path, name):
     path = put(tmp_path, name) / FILES[name][0].name
     whole = path.read_bytes()
     damaged = [whole[: len(whole) * share // 8] for share in range(8)] + [whole[:-4]]
@@ -206,36 +206,38 @@ def test_a_cut_off_or_altered_archive_is_named(tmp_path, name):
         damaged.append(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
     for raw in damaged:
         path.write_bytes(raw)
-        with pytest.raises(DataError, match=rf"{path.name} is not a whole .tar.gz file: .*; move it away and fetch it"):
+        with pytest.raises(
+            DataError, match=rf"{path.name} must be a complete .tar.gz file, got .*; move it away and download"
+        ):
             read(name, tmp_path)
 
 
-def test_members_that_are_missing_or_no_files_are_named(tmp_path):
+def test_missing_members_and_links_are_named(tmp_path):
     path = put(tmp_path, "cifar10") / FILES["cifar10"][0].name
     members = cifar_members()
     members.pop("cifar-10-batches-py/data_batch_2")
     tarred(path, members)
-    with pytest.raises(DataError, match=r"cifar-10-python.tar.gz must hold .* got none called data_batch_2; move it"):
+    with pytest.raises(DataError, match=r"cifar-10-python.tar.gz must hold .* but lacks data_batch_2; move it"):
         read("cifar10", tmp_path)
     with tarfile.open(path, "w:gz") as tar:
         for name in members:
             info = tarfile.TarInfo(name)
             info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
             tar.addfile(info)
-    with pytest.raises(DataError, match=r"got none called data_batch_1, data_batch_2, "):
+    with pytest.raises(DataError, match=r"but lacks data_batch_1, data_batch_2, "):
         read("cifar10", tmp_path)
 
 
 def test_a_huge_member_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(formats, "LARGEST", 1000)
-    with pytest.raises(DataError, match=r"got none called data_batch_1"):
+    with pytest.raises(DataError, match=r"but lacks data_batch_1"):
         read("cifar10", put(tmp_path, "cifar10"))
 
 
 def test_an_extracted_folder_that_lacks_files_is_named(tmp_path):
     put(tmp_path, "stl10", archive=False)
     (tmp_path / "stl10_binary" / "test_y.bin").unlink()
-    with pytest.raises(DataError, match=r"stl10_binary must hold train_X.bin, .* got none called test_y.bin"):
+    with pytest.raises(DataError, match=r"stl10_binary must hold train_X.bin, .* but lacks test_y.bin"):
         read("stl10", tmp_path)
 
 
@@ -253,7 +255,7 @@ def test_svhn_is_read_and_ten_means_zero(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"y": None}, r"must be a whole .mat file with X and y, got KeyError: 'y'"),
+        ({"y": None}, r"must be a complete .mat file with X and y, got KeyError: 'y'"),
         (
             {"X": np.zeros((32, 32, 3, 6))},
             r"must hold uint8 images \(32, 32, 3, n\) and .*, got float64 \(32, 32, 3, 6",
@@ -271,7 +273,7 @@ def test_wrong_content_of_svhn_is_named(tmp_path, changes, message):
         read("svhn", tmp_path)
 
 
-def test_a_cut_off_or_altered_mat_file_is_named(tmp_path):
+def test_a_truncated_or_altered_mat_file_is_named(tmp_path):
     put_svhn(tmp_path)
     path = tmp_path / "test_32x32.mat"
     whole = path.read_bytes()
@@ -285,17 +287,23 @@ def test_a_cut_off_or_altered_mat_file_is_named(tmp_path):
             read("svhn", tmp_path)
 
 
-# Where files lie, and digests
+# Folders and digests
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_missing_files_are_listed_with_their_addresses_and_the_command(tmp_path, name):
+def test_missing_files_are_listed_with_urls_and_the_command(tmp_path, name):
     file, url = FILES[name][-1].name, FILES[name][-1].urls[0]
-    with pytest.raises(DataError, match=rf"^{name} needs data=FOLDER with .*{file}.*Missing in .*{file}$") as error:
+    with pytest.raises(
+        DataError, match=rf"^{name} needs a folder with .*{file}.*, got .* without .*{file}\. "
+    ) as error:
         load_images(name, tmp_path)
-    assert f"`hyperinit data {name} --data {tmp_path}` fetches " in str(error.value)
+    assert f"Run `hyperinit data {name} --data {tmp_path}` to download " in str(error.value)
     assert url in str(error.value)
-    with pytest.raises(DataError, match=rf"`hyperinit data {name} --data DIR` fetches .*Missing in None: "):
+    assert str(error.value).endswith(f"pass data='{tmp_path}' in Python or --data {tmp_path} on the command line.")
+    message = (
+        rf"got no folder\. Run `hyperinit data {name} --data FOLDER` .* pass data='FOLDER' in Python or --data FOLDER"
+    )
+    with pytest.raises(DataError, match=message):
         load_images(name)
 
 
@@ -316,5 +324,5 @@ def test_verify_compares_the_published_digest(tmp_path, monkeypatch):
 
 def test_verify_needs_the_archive(tmp_path):
     put(tmp_path, "stl10", archive=False)
-    with pytest.raises(DataError, match=r"verify needs stl10_binary.tar.gz, whose digest is published, got the extra"):
+    with pytest.raises(DataError, match=r"verify=True needs stl10_binary.tar.gz, because .*, got the extracted folder"):
         load_images("stl10", tmp_path, verify=True)

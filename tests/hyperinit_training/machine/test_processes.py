@@ -1,4 +1,4 @@
-"""Shares and sums of several processes: played by threads here, by real ones in test_processes_torchrun.py."""
+"""Shares and sums of several processes. Threads simulate them here; test_processes_torchrun.py starts real ones."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,7 @@ TINY = AutoencoderRecipe(
 
 @pytest.fixture(scope="module")
 def networks(layout):
-    """Fourteen to train on and six to watch."""
+    """Fourteen networks for training and six for validation."""
     generator = torch.Generator().manual_seed(0)
     weights = 0.1 * torch.randn(20, layout.size, generator=generator)
     splits = ["train"] * 14 + ["val"] * 6
@@ -29,7 +29,7 @@ def networks(layout):
 
 
 class Threads:
-    """Threads that take themselves for processes: every sum waits for all of them."""
+    """Threads that act as processes: each has its own rank, and every sum waits for all of them."""
 
     def __init__(self, monkeypatch, count):
         self.count, self.own = count, threading.local()
@@ -41,6 +41,7 @@ class Threads:
         monkeypatch.setattr(processes, "_broadcast", lambda tensor: tensor.copy_(self.all_of(tensor)[0]))
 
     def all_of(self, tensor):
+        """Return the tensors of all threads; the second wait keeps the next call from overwriting them too early."""
         self.parts[self.own.rank] = tensor.clone()
         self.gate.wait()
         found = [self.parts[rank] for rank in range(self.count)]
@@ -48,7 +49,7 @@ class Threads:
         return found
 
     def run(self, function):
-        """What `function` returns in each of them."""
+        """Call `function` with each rank in its own thread, and return the results in order."""
 
         def one(rank):
             self.own.rank = rank
@@ -70,7 +71,7 @@ def test_shares_hold_every_row_once(monkeypatch, count):
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def test_gathered_rows_are_in_order_and_the_averaged_gradient_is_that_of_the_whole(monkeypatch):
+def test_gathered_rows_are_in_order_and_gradients_average_to_that_of_the_whole_batch(monkeypatch):
     whole = torch.arange(10.0).view(5, 2)
     weight = torch.tensor([[2.0, 1.0], [0.5, -1.0]])
     expected = weight.clone().requires_grad_()
@@ -88,7 +89,7 @@ def test_gathered_rows_are_in_order_and_the_averaged_gradient_is_that_of_the_who
         torch.testing.assert_close(gradient, expected.grad)
 
 
-def test_all_agree_with_the_first(monkeypatch):
+def test_every_process_gets_the_value_of_the_first(monkeypatch):
     threads = Threads(monkeypatch, 3)
     assert threads.run(lambda rank: processes.agreed(rank + 5)) == [5, 5, 5]
     assert threads.run(lambda rank: processes.same(7)) == [True] * 3
@@ -116,7 +117,7 @@ def test_three_processes_train_as_one_does(monkeypatch, networks, variant):
             return Training(short, networks)
 
     def steps(training):
-        """Losses of four steps, and the gradient of the first."""
+        """Return the losses of four steps, and the gradient of the first."""
         first = training.advance()
         gradient = torch.cat(
             [p.grad.flatten() for p in training.optimizer.param_groups[0]["params"] if p.grad is not None]
@@ -144,12 +145,12 @@ def test_dropout_differs_from_process_to_process_and_repeats(monkeypatch, networ
         monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
         with torch.random.fork_rng(devices=[]):
             Training(replace(TINY, dropout=0.1), networks).advance()
-            masks.append(torch.rand(3))  # where the generator of dropout is
+            masks.append(torch.rand(3))  # shows the state of the generator that dropout uses
     assert torch.equal(masks[0], masks[2])
     assert not torch.equal(masks[0], masks[1])
 
 
-def test_more_processes_than_views_are_refused(monkeypatch, networks, tmp_path):
+def test_more_processes_than_views_are_rejected(monkeypatch, networks, tmp_path):
     monkeypatch.setattr(processes, "count", lambda: 17)
     with pytest.raises(ArgumentError, match="at most 10 processes can share a batch, got 17"):
         train.train_autoencoder(TINY, networks, tmp_path)
@@ -158,6 +159,6 @@ def test_more_processes_than_views_are_refused(monkeypatch, networks, tmp_path):
 def test_processes_of_one_machine_share_its_cores(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
-    assert processes.cores() == 8  # not joined to others
+    assert processes.cores() == 8  # the process has not joined a group
     monkeypatch.setattr(processes.distributed, "is_initialized", lambda: True)
     assert processes.cores() == 2

@@ -1,4 +1,4 @@
-"""Real processes, started by torchrun, against one process."""
+"""Real processes, started by torchrun, give the results of a single process."""
 
 import json
 import os
@@ -86,7 +86,7 @@ def launch(*arguments, count=2, check=True):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with the recipe and the zoo of one process."""
+    """A folder with the recipes, the scripts, and a zoo that a single process trained."""
     folder = tmp_path_factory.mktemp("torchrun")
     (folder / "tiny.toml").write_text(RECIPE.format(dropout=0.0))
     (folder / "dropping.toml").write_text(RECIPE.format(dropout=0.1))
@@ -104,7 +104,7 @@ def log(folder):
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def test_two_processes_train_the_zoo_of_one_and_one_of_them_answers(place):
+def test_two_processes_train_the_same_zoo_as_one_and_only_the_first_prints(place):
     done = launch("-m", "--", "hyperinit_training", "zoo", "--recipe", place / "tiny.toml", "--out", place / "two")
     assert weights(place / "two") == weights(place / "zoo")
     heads = [json.loads((place / name / "zoo.json").read_text()) for name in ("two", "zoo")]
@@ -113,7 +113,7 @@ def test_two_processes_train_the_zoo_of_one_and_one_of_them_answers(place):
     assert {path.name for path in (place / "two").iterdir()} == {"zoo.json", "weights.safetensors"}
 
 
-def test_a_zoo_goes_on_after_one_process_was_killed(place):
+def test_a_zoo_resumes_after_one_process_was_killed(place):
     arguments = ("zoo", "--recipe", place / "tiny.toml", "--out", place / "killed")
     assert launch(place / "zoo.py", *arguments, check=False).returncode != 0
     assert (place / "killed" / "blocks" / "recipe.json").exists()
@@ -122,7 +122,7 @@ def test_a_zoo_goes_on_after_one_process_was_killed(place):
     assert weights(place / "killed") == weights(place / "zoo")
 
 
-def test_two_processes_train_the_autoencoder_of_one(place):
+def test_two_processes_train_the_same_autoencoder_as_one(place):
     for count in (1, 2):
         launch(place / "autoencoder.py", place / "zoo", place / "tiny.toml", place / f"run{count}", -1, count=count)
     one, two = (log(place / f"run{count}") for count in (1, 2))
@@ -130,11 +130,13 @@ def test_two_processes_train_the_autoencoder_of_one(place):
     for key in ("total", "reconstruction", "val_r2"):
         a, b = (torch.tensor([record[key] for record in found]) for found in (one, two))
         torch.testing.assert_close(a[:6], b[:6], rtol=1e-3, atol=1e-6)
-        torch.testing.assert_close(a, b, rtol=5e-3, atol=1e-6)  # what sums are rounded by grows from step to step
+        torch.testing.assert_close(
+            a, b, rtol=5e-3, atol=1e-6
+        )  # rounding differences of the sums grow from step to step
 
 
-def test_an_autoencoder_goes_on_after_one_process_was_killed(place):
-    """With dropout, whose masks no checkpoint has."""
+def test_an_autoencoder_resumes_after_one_process_was_killed(place):
+    """The recipe has dropout, and checkpoints do not store its masks."""
     recipe = (place / "zoo", place / "dropping.toml")
     launch(place / "autoencoder.py", *recipe, place / "whole", -1)
     assert launch(place / "autoencoder.py", *recipe, place / "cut", 7, check=False).returncode != 0
@@ -146,7 +148,7 @@ def test_an_autoencoder_goes_on_after_one_process_was_killed(place):
     assert log(place / "cut") == log(place / "whole")
 
 
-def test_a_command_that_would_be_done_twice_is_refused(place):
+def test_a_command_for_one_process_is_rejected_under_torchrun(place):
     done = launch("-m", "hyperinit_training", "sources", check=False)
     assert done.returncode != 0
     assert "only zoo, train, pretrain run in several processes, got sources" in done.stderr

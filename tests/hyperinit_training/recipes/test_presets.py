@@ -1,4 +1,4 @@
-"""Which autoencoder a zoo gets."""
+"""Recipes that presets choose for a zoo."""
 
 import pytest
 from torch import nn
@@ -17,7 +17,7 @@ def test_large_networks_are_cut_into_chunks_and_small_ones_are_not(name):
     assert preset(name, LARGE, 40, one_family=True).chunk
 
 
-def test_one_family_is_described_by_its_mean_and_neither_permuted_nor_erased():
+def test_one_family_is_centred_on_its_mean_and_neither_permuted_nor_erased():
     recipe = preset("small", SMALL, 40, one_family=True)
     assert (recipe.centre, recipe.permutations, recipe.erase, recipe.align) == ("network", 0, 0.0, False)
 

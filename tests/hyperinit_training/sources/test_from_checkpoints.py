@@ -15,12 +15,8 @@ from torch import nn
 import hyperinit
 import hyperinit_training
 from hyperinit.errors import ArgumentError, LayoutError, ZooError
-from hyperinit.layout import Layout
-from hyperinit_training.checkpoints import as_zoo
-from hyperinit_training.checkpoints.read import read_checkpoints
 from hyperinit_training.recipes import presets
 from hyperinit_training.sources import from_checkpoints
-from hyperinit_training.symmetry import example
 from hyperinit_training.train_autoencoder import state as train_autoencoder_state
 from hyperinit_training.train_autoencoder import train
 
@@ -159,23 +155,6 @@ def test_minutes_choose_the_steps_once(checkpoints, tmp_path):
     assert last["step"] == plan["steps"]
 
 
-def test_copies_lie_on_one_side_of_the_split_and_columns_follow_the_layout(checkpoints, tmp_path):
-    for path in sorted(checkpoints.iterdir()):
-        save_file(load_file(path), tmp_path / path.name)
-        save_file(load_file(path), tmp_path / f"copy-{path.name}")
-    found = read_checkpoints(tmp_path, model=mine.make_net)
-    layout = Layout.of(mine.make_net())
-    zoo = as_zoo.as_zoo(found, layout, torch.zeros(24, dtype=torch.long), mine.make_net, 0.3, 0)
-    splits = {}
-    for snapshot in zoo.snapshots:
-        splits.setdefault(snapshot.model, set()).add(snapshot.split)
-    assert len(splits) == 12
-    assert all(len(found) == 1 for found in splits.values())
-    assert sum(split == {"val"} for split in splits.values()) == 4
-    state = load_file(tmp_path / found.names[5])
-    assert torch.equal(zoo.weights[5], layout.flatten(state))
-
-
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
@@ -243,23 +222,6 @@ def test_an_os_error_of_the_users_model_passes_through(checkpoints, tmp_path, go
 
     with pytest.raises(FileNotFoundError, match=r"^architecture.json$"):
         from_checkpoints.make(checkpoints, model=make_net, preset="tiny", run=tmp_path / "run")
-
-
-@pytest.mark.parametrize(
-    ("module", "shape"),
-    [
-        (nn.Sequential(nn.Linear(7, 2)), (2, 7)),
-        (nn.Sequential(nn.Conv1d(3, 2, 3), nn.Flatten(), nn.Linear(52, 2)), (2, 3, 28)),
-        (nn.Sequential(nn.Conv2d(3, 2, 5), nn.Flatten(), nn.Linear(2 * 60 * 60, 2)), (2, 3, 64, 64)),
-        (nn.Sequential(nn.Conv2d(3, 2, 5), nn.Flatten(), nn.Linear(11, 2)), None),
-        (nn.Sequential(nn.ReLU()), None),
-    ],
-)
-def test_inputs_are_guessed_and_the_mode_stays(module, shape):
-    module.train()
-    found = example.guess_input(module)
-    assert (None if found is None else tuple(found.shape)) == shape
-    assert module.training
 
 
 def test_the_worked_example_of_the_docs_runs(tmp_path):

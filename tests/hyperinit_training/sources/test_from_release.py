@@ -4,7 +4,6 @@ That the modules compute what the released ones do is tested in tests/hyperinit/
 """
 
 import json
-import math
 import os
 import re
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from released import DEPTH, HEADS, HIDDEN, LATENT, WIDTH, released
 
 import hyperinit
 from hyperinit.autoencoder import AutoencoderConfig
@@ -24,8 +24,6 @@ from hyperinit_training.cli import commands
 from hyperinit_training.sources.from_release import import_reference
 from hyperinit_training.zoo.zoo import Snapshot, Zoo
 
-WIDTH, HEADS, HIDDEN, DEPTH, LATENT = 12, 3, 20, 2, 8
-INPUTS = (25, 200, 24, 36, 20)  # of a neuron of each layer, without its bias
 INDEX = {
     "layer": [[0, "conv2d"], [3, "conv2d"], [6, "conv2d"], [9, "fc"], [11, "fc"]],
     "idx_start": [0, 208, 1414, 1514, 2254],
@@ -52,29 +50,6 @@ def described(compression="linear", bottleneck="linear_bounded"):
         "model::index_dict": INDEX,
         "optim::lr": 1e-4,
     }
-
-
-def released(compression="linear"):
-    """A state dict with the keys and shapes of the released ones, filled with noise."""
-    shapes = {"encoder.vec2neck.0": (LATENT, WIDTH if compression == "token" else 48 * WIDTH)}
-    shapes["decoder.nec2vec"] = (48 * WIDTH, LATENT)
-    state = {
-        "encoder.position_embeddings.weight": torch.Size((48 + (compression == "token"), WIDTH)),
-        "decoder.position_embeddings.weight": torch.Size((48, WIDTH)),
-    }
-    if compression == "token":
-        state["encoder.comp_token"] = torch.Size((1, 1, WIDTH))
-    for number, inputs in enumerate(INPUTS):
-        shapes[f"encoder.token_embeddings.layer_lst.{number}"] = (WIDTH, inputs + 1)
-        shapes[f"decoder.token_debeddings.layer_lst.{number}"] = (inputs + 1, WIDTH)
-    for block in (f"{side}.layers.{number}" for side in ("encoder", "decoder") for number in range(DEPTH)):
-        shapes |= {f"{block}.attn.{name}": (WIDTH, WIDTH) for name in ("q_linear", "v_linear", "k_linear", "out")}
-        shapes |= {f"{block}.ff.linear_1": (HIDDEN, WIDTH), f"{block}.ff.linear_2": (WIDTH, HIDDEN)}
-        state |= {f"{block}.{norm}.{name}": (WIDTH,) for norm in ("norm_1", "norm_2") for name in ("alpha", "bias")}
-    for name, shape in shapes.items():
-        state |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
-    generator = torch.Generator().manual_seed(0)
-    return {name: torch.randn(shape, generator=generator) / math.sqrt(shape[-1]) for name, shape in state.items()}
 
 
 @pytest.fixture
@@ -284,7 +259,7 @@ def test_a_broken_config_is_refused(publish, text, message):
         ({"model::index_dict": None}, "model::index_dict is NoneType, expected an object of lists"),
         ({"model::index_dict": INDEX | {"layer": [0, 2]}}, r"layer is \[0, 2\], expected \[0, 3, 6, 9, 11\]"),
         ({"model::index_dict": INDEX | {"kernel_size": [1]}}, r"kernel_size is \[1\], expected \[25, 25, 4, 1, 1\]"),
-        ({"model::N_attention_heads": 5}, "has values that no autoencoder can have: .*heads divide width"),
+        ({"model::N_attention_heads": 5}, "has values that no autoencoder can have: .*heads must divide width"),
         ({"model::N_attention_blocks": 60}, r"describes, got: missing encoder.layers.2.norm_1.alpha .*; and \d+ more$"),
         ({"model::N_attention_blocks": 60000}, "depth must be at most 64, got 60000"),
     ],

@@ -1,9 +1,11 @@
-"""Weight matching."""
+"""Weight matching: known permutations are undone, and alignment never changes a network's function."""
 
 from itertools import pairwise, permutations
 
 import pytest
 import torch
+from looped import looped
+from reordered import permutation_index
 from seeds import gen
 from torch import nn
 from torch.func import functional_call
@@ -63,7 +65,7 @@ def test_without_a_reference_copies_become_equal(zoo, layout):
 
 
 def test_the_start_does_not_depend_on_any_networks_order(zoo, layout):
-    """The default reference is chosen by what permutation cannot change; round 1 leaves it as it is."""
+    """The choice of the default reference is invariant to permutations, and round 1 does not change this network."""
     shuffled = [permuted(zoo, layout, seed) for seed in range(10)]
     starts = [(align(w, layout, generator=gen(), rounds=1) == w).all(1).nonzero().tolist() for w in [zoo, *shuffled]]
     assert len(starts[0]) == 1
@@ -71,7 +73,7 @@ def test_the_start_does_not_depend_on_any_networks_order(zoo, layout):
 
 
 def test_the_start_is_typical_of_sorted_neurons():
-    """Two of three networks have a weak and a strong neuron; averaged as they lie, these would look alike."""
+    """Two of three networks have a weak and a strong neuron, in opposite order. Unsorted, their mean is (3, 3)."""
     layout = Layout.of(nn.Sequential(nn.Linear(1, 2), nn.Tanh(), nn.Linear(2, 1)))
     zoo = torch.zeros(3, layout.size)
     zoo[:, :2] = torch.tensor([[1.0, 5.0], [5.0, 1.0], [3.0, 3.0]])
@@ -80,7 +82,7 @@ def test_the_start_is_typical_of_sorted_neurons():
 
 
 def test_a_random_order_does_not_align(zoo, layout):
-    """Negative control: the reordering itself brings nothing near, the matching does."""
+    """Negative control: random orders do not reduce the spread of the zoo, and matching does."""
     before = spread(zoo)
     assert spread(permuted(zoo, layout)) == pytest.approx(before, rel=0.01)
     assert spread(align(zoo, layout, generator=gen())) < 0.97 * before
@@ -106,14 +108,14 @@ def test_one_hidden_layer_gets_the_best_order_of_all():
     layout = Layout.of(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)))
     weights, reference = torch.randn(2, layout.size, generator=gen())
     orders = [torch.tensor(order) for order in permutations(range(4))]
-    distances = [(weights[layout.permutation_index({"0": order})] - reference).norm().item() for order in orders]
+    distances = [(weights[permutation_index(layout, {"0": order})] - reference).norm().item() for order in orders]
     found = match(weights, reference, layout, gen())["0"]
     assert torch.equal(found, orders[distances.index(min(distances))])
 
 
 def test_match_finds_the_inverse_of_a_known_order(zoo, layout):
     orders = {group: torch.randperm(n, generator=gen(3)) for group, n in layout.group_sizes.items()}
-    shuffled = zoo[0][layout.permutation_index(orders)]
+    shuffled = zoo[0][permutation_index(layout, orders)]
     found = match(shuffled, zoo[0], layout, gen())
     assert {group: order.tolist() for group, order in found.items()} == {
         group: order.argsort().tolist() for group, order in orders.items()
@@ -122,30 +124,30 @@ def test_match_finds_the_inverse_of_a_known_order(zoo, layout):
 
 def test_a_batch_gives_every_network_what_it_gets_alone(zoo, layout):
     aligned = align(zoo, layout, generator=gen(), rounds=1, reference=zoo[5])
-    alone = [row[layout.permutation_index(match(row, zoo[5], layout, gen()))] for row in zoo]
+    alone = [row[permutation_index(layout, match(row, zoo[5], layout, gen()))] for row in zoo]
     assert torch.equal(aligned, torch.stack(alone))
 
 
 def test_no_single_group_can_be_improved_after_matching(zoo, layout):
-    matched = zoo[1][layout.permutation_index(match(zoo[1], zoo[0], layout, gen()))]
+    matched = zoo[1][permutation_index(layout, match(zoo[1], zoo[0], layout, gen()))]
     for group, neurons in layout.group_sizes.items():
         for _ in range(50):
             swap = torch.arange(neurons)
             i, j = torch.randperm(neurons, generator=gen(_))[:2].tolist()
             swap[[i, j]] = swap[[j, i]]
-            other = matched[layout.permutation_index({group: swap})]
+            other = matched[permutation_index(layout, {group: swap})]
             assert (other - zoo[0]).norm() >= (matched - zoo[0]).norm()
 
 
 def layer_scale(layout):
-    """Scale that makes much of the first layer, and little of the others."""
+    """Make a scale that gives the first layer a large influence, and the others a small one."""
     scale = torch.full((layout.size,), 10.0)
     scale[layout.layer_slices["0"]] = 0.001
     return scale
 
 
 def test_scale_lets_a_layer_of_small_weights_count(layout):
-    """The first layer alone carries the order; the others are unrelated noise of larger size."""
+    """Only the first layer determines the order. The other layers are noise with larger weights."""
     first = layout.layer_slices["0"]
     reference, other = torch.randn(2, SIZE, generator=gen(4))
     other[first] = reference[first]
@@ -162,7 +164,7 @@ def test_members_of_a_family_share_one_order(zoo, layout):
     means = torch.stack([weights[families == family].mean(0) for family in families])
     aligned = align(weights, layout, generator=gen(), rounds=1, reference=zoo[3], families=families)
     expected = [
-        row[layout.permutation_index(match(mean, zoo[3], layout, gen()))]
+        row[permutation_index(layout, match(mean, zoo[3], layout, gen()))]
         for row, mean in zip(weights, means, strict=True)
     ]
     assert torch.equal(aligned, torch.stack(expected))
@@ -229,19 +231,12 @@ def test_residual_networks_with_norms_align_back_exactly(residual):
     ],
 )
 def test_every_tensor_of_a_shared_group_counts(residual, name, shape):
-    """All others are zero, so this one alone decides: as output, as statistic, in a later block, as input."""
+    """All other tensors are zero, so this one determines the order, as output, statistic, later block or input."""
     reference = torch.zeros(residual.size)
     residual.unflatten(reference)[name].copy_(torch.randn(shape, generator=gen(7)))
     order = torch.tensor([2, 0, 3, 1])
-    found = match(reference[residual.permutation_index({"conv": order})], reference, residual, gen())
+    found = match(reference[permutation_index(residual, {"conv": order})], reference, residual, gen())
     assert torch.equal(found["conv"], order.argsort())
-
-
-def looped():
-    """One group that moves both axes of the middle weight."""
-    layout = Layout.of(nn.Sequential(nn.Linear(1, 4), nn.Linear(4, 4), nn.Linear(4, 1)))
-    groups = {"0.weight": ("a", None), "0.bias": ("a",), "1.weight": ("a", "a"), "1.bias": ("a",)}
-    return layout.with_groups(groups | {"2.weight": (None, "a")})
 
 
 def test_a_group_on_two_axes_of_a_tensor_aligns_back():
@@ -252,26 +247,26 @@ def test_a_group_on_two_axes_of_a_tensor_aligns_back():
 
 
 def test_both_axes_of_a_tensor_count():
-    """Its rows are alike, so only its columns tell neurons apart."""
+    """The rows are equal, so only the columns distinguish neurons."""
     layout = looped()
     reference = torch.zeros(layout.size)
     layout.unflatten(reference)["1.weight"].copy_(torch.tensor([1.0, 2.0, 4.0, 8.0]))
     order = torch.tensor([2, 0, 3, 1])
-    found = match(reference[layout.permutation_index({"a": order})], reference, layout, gen())
+    found = match(reference[permutation_index(layout, {"a": order})], reference, layout, gen())
     assert torch.equal(found["a"], order.argsort())
 
 
 def test_steps_of_a_group_on_two_axes_never_lead_away():
-    """Its similarity is a first-order guess; a step that it recommends and that does not gain is not taken."""
+    """The similarity is a linear approximation, so a step that does not reduce the distance must be rejected."""
     layout = looped()
     weights, reference = torch.randn(2, 200, layout.size, generator=gen(10))
     for row, target in zip(weights, reference, strict=True):
-        matched = row[layout.permutation_index(match(row, target, layout, gen()))]
+        matched = row[permutation_index(layout, match(row, target, layout, gen()))]
         assert (matched - target).norm() <= (row - target).norm()
 
 
-def test_neurons_without_weights_end_the_search():
-    """Ties everywhere: nothing is gained, so nothing moves."""
+def test_ties_end_the_search():
+    """All orders are equally good, so the search stops and returns the identity."""
     layout = Layout.of(nn.Sequential(nn.Linear(2, 5), nn.Tanh(), nn.Linear(5, 1)))
     zeros = torch.zeros(3, layout.size)
     assert torch.equal(align(zeros, layout, generator=gen()), zeros)
@@ -288,7 +283,10 @@ def test_neurons_without_weights_end_the_search():
         ({"reference": torch.full((SIZE,), torch.inf)}, "reference must be finite, got 2464 NaN or infinite values"),
         ({"families": torch.zeros(2)}, r"one integer for each of 3 networks, got torch.float32 \(2,\)"),
         ({"scale": torch.zeros(SIZE)}, "scale must be > 0 everywhere, got a minimum of 0"),
-        ({"scale": torch.arange(1.0, SIZE + 1)}, "scale must be the same for all neurons of a layer, got several in"),
+        (
+            {"scale": torch.arange(1.0, SIZE + 1)},
+            "scale must be equal for all neurons of a layer, got several values in",
+        ),
     ],
 )
 def test_align_refuses(arguments, message, layout):

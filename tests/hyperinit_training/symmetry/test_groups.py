@@ -1,9 +1,10 @@
-"""Groups that are found leave the function as it is; what cannot be found is said."""
+"""Groups that are found leave the network's function unchanged, and notes explain groups that are not found."""
 
 import copy
 
 import pytest
 import torch
+from reordered import permutation_index
 from seeds import gen
 from torch import nn
 from torch.func import functional_call
@@ -14,6 +15,14 @@ from hyperinit.nets import ResNet, cnn, resnet20
 from hyperinit_training.symmetry import flip, permutation_groups, sign_groups, trace
 
 IMAGES = torch.ones(2, 1, 28, 28)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Give every test the same networks."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 class Skip(nn.Module):
@@ -104,7 +113,7 @@ def test_reordered_groups_compute_the_same_function(name):
     assert layout.group_sizes == sizes
     inputs = torch.randn(example.shape, generator=gen(1))
     for group, size in sizes.items():
-        index = layout.permutation_index({group: torch.randperm(size, generator=gen(5))})
+        index = permutation_index(layout, {group: torch.randperm(size, generator=gen(5))})
         assert not torch.equal(index, torch.arange(layout.size))
         moved = functional_call(net, layout.unflatten(weights[index]), inputs, tie_weights=False)
         torch.testing.assert_close(moved, net(inputs), rtol=1e-3, atol=1e-4)
@@ -129,10 +138,10 @@ def test_shortcuts_share_the_group_of_their_stage():
 
 @pytest.mark.parametrize(("name", "notes"), [
     ("reused on the inputs", ("no symmetry was found",)),
-    ("groups of two", ("_1 (GroupNorm) fixes the neurons that flow into it", "no symmetry was found")),
-    ("depthwise", ("_3 (Conv1d) fixes the neurons that flow into it",)),
+    ("groups of two", ("_1 (GroupNorm) fixes the order of its input neurons", "no symmetry was found")),
+    ("depthwise", ("_3 (Conv1d) fixes the order of its input neurons",)),
 ])  # fmt: skip
-def test_notes_say_what_stands_in_the_way(name, notes):
+def test_notes_name_the_operations_that_fix_neurons(name, notes):
     make, example, _ = NETWORKS[name]
     assert permutation_groups(make(), example).notes == notes
 
@@ -144,20 +153,23 @@ def test_a_wrong_rule_is_caught_by_running_the_network(monkeypatch):
 
     net = nn.Sequential(Turned(nn.Linear(3, 5)), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2))
     monkeypatch.setattr(trace, "ALIKE", trace.ALIKE | {"flip"})
-    found = permutation_groups(net, torch.ones(2, 3))
+    found = permutation_groups(net, torch.ones(64, 3))  # with 2 inputs, all ReLUs of a layer can be inactive
     [note] = found.notes
-    assert note.startswith("group 0.inner is dropped: changing it moves the outputs by ")
+    assert note.startswith("group 0.inner is dropped: the outputs change by ")
     assert found.groups["0.inner.weight"] == (None, None)
     assert found.groups["2.weight"] == ("2", None), "the other group stays"
 
 
-def test_a_check_that_could_not_fail_proves_nothing():
+def test_a_group_is_dropped_if_its_check_could_not_fail():
     class Silent(Skip):
         def forward(self, x):
             return 0 * self.inner(x) + x.sum()
 
     found = permutation_groups(Silent(nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 3))), torch.ones(2, 3))
-    assert found.notes[0] == "group inner.0 is dropped: no output depends on inner.0.weight alone, so nothing is proved"
+    assert found.notes[0] == (
+        "group inner.0 is dropped: changing inner.0.weight alone does not change the outputs, "
+        "so the check is inconclusive"
+    )
 
 
 def test_deep_networks_with_norms_carry_the_signal_to_the_check():
@@ -179,7 +191,7 @@ def test_tied_weights_are_changed_together_by_the_check():
     assert permutation_groups(Pair(), torch.ones(2, 3)).groups["b.weight"] == ("a", None)
 
 
-# Written down by hand
+# Written by hand
 
 
 class Branching(nn.Module):
@@ -196,8 +208,8 @@ WRITTEN = {"into.weight": ("a", None), "into.bias": ("a",), "out.weight": (None,
 NORM = {f"norm.{key}": ("a",) for key in ("weight", "bias", "running_mean", "running_var")}
 
 
-def test_groups_may_be_written_down_where_tracing_fails():
-    with pytest.raises(LayoutError, match="Write down what moves together instead: groups="):
+def test_groups_can_be_written_by_hand_where_tracing_fails():
+    with pytest.raises(LayoutError, match="Write the groups by hand instead: groups="):
         permutation_groups(Branching(), torch.ones(2, 3))
     found = permutation_groups(Branching(), torch.ones(2, 3), WRITTEN | NORM)
     assert found.notes == ()
@@ -206,10 +218,10 @@ def test_groups_may_be_written_down_where_tracing_fails():
 
 @pytest.mark.parametrize("name", [*WRITTEN, *NORM])
 def test_a_written_group_that_leaves_out_a_tensor_is_dropped(name):
-    """Also a running statistic, though a new network's are all alike."""
+    """This includes running statistics, although those of a new network are all equal."""
     groups = {key: value for key, value in (WRITTEN | NORM).items() if key != name}
     found = permutation_groups(Branching(), torch.ones(2, 3), groups)
-    assert found.notes[0].startswith("group a is dropped: changing it moves the outputs by ")
+    assert found.notes[0].startswith("group a is dropped: the outputs change by ")
     assert found.notes[1] == "no symmetry was found"
     assert not any(any(groups) for groups in found.groups.values())
 
@@ -222,12 +234,12 @@ def test_written_groups_must_fit_the_tensors(groups):
 
 
 def test_the_example_must_be_what_the_module_takes():
-    message = r"^example_input must be what Sequential takes to give float tensors, also in float64, got RuntimeError"
+    message = r"^example_input must be a valid input of Sequential in float64 with float outputs, got RuntimeError"
     with pytest.raises(ArgumentError, match=message):
         permutation_groups(cnn(), torch.ones(2, 3))
 
 
-def test_several_inputs_are_a_tuple_and_whole_numbers_stay():
+def test_several_inputs_are_a_tuple_and_integer_inputs_are_kept():
     class Two(nn.Module):
         def __init__(self):
             super().__init__()
@@ -280,10 +292,10 @@ def test_flipped_groups_compute_the_same_function():
 def test_max_pooling_and_norms_break_signs():
     found = sign_groups(cnn(), IMAGES)
     assert Layout.of(cnn()).with_groups(found.groups).group_sizes == {"6": 4, "9": 20}
-    assert found.notes[0] == "_1 (MaxPool2d) fixes the neurons that flow into it"
+    assert found.notes[0] == "_1 (MaxPool2d) fixes the signs of its input neurons"
     net = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Tanh(), nn.Linear(4, 2))
     assert sign_groups(net, torch.ones(2, 3)).notes == (
-        "_1 (LayerNorm) fixes the neurons that flow into it", "no symmetry was found",
+        "_1 (LayerNorm) fixes the signs of its input neurons", "no symmetry was found",
     )  # fmt: skip
 
 

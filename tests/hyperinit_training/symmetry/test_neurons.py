@@ -1,4 +1,4 @@
-"""Sets of neurons, and operations that move axes."""
+"""Joining and fixing sets of neurons, and the rules of reshapes, slices and swaps."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ def same(first, second):
     return first.root() is second.root()
 
 
-def test_joined_sets_are_one_and_share_their_fate():
+def test_joined_sets_are_fixed_together():
     a, b, c = Neurons(4), Neurons(4), Neurons(4)
     join(a, b)
     join(c, b)
@@ -95,7 +95,7 @@ def test_swaps_move_neurons_as_torch_moves_axes(numbers, two, order):
 
 
 @pytest.mark.parametrize("numbers", [None, (0, 1), ("a", 0, 1)])
-def test_other_swaps_are_not_understood(numbers):
+def test_other_swaps_are_not_supported(numbers):
     assert swapped(tuple(Neurons(n) for n in (2, 3, 4)), numbers, two=False) is None
 
 
@@ -113,5 +113,5 @@ def test_slices_fix_what_they_cut(index, left, fixed):
     assert [axis for axis, neurons in enumerate(x) if neurons.fixed] == fixed
 
 
-def test_other_indices_are_not_understood():
+def test_other_indices_are_not_supported():
     assert sliced((Neurons(2),), (None, slice(None))) is None

@@ -1,4 +1,4 @@
-"""Which neurons move together, before any check: the rules alone, one operation at a time."""
+"""The rules of the tracer, one operation at a time, without the check that runs the network."""
 
 import pytest
 import torch
@@ -135,12 +135,12 @@ class Attention(nn.Module):
         return self.out(self.attention(x, x, x)[0])
 
 
-def test_what_flows_into_an_unknown_module_is_fixed_and_noted():
+def test_inputs_of_an_unknown_module_are_fixed_and_noted():
     network = Attention().eval()
     found = trace(network, [torch.ones(5, 2, 3)], signs=False)
     assert found.of(network.into.weight)[0].root().fixed
     assert found.of(network.out.weight)[1].root().fixed
-    assert found.notes == ["attention (MultiheadAttention) fixes the neurons that flow into it"]
+    assert found.notes == ["attention (MultiheadAttention) fixes the order of its input neurons"]
 
 
 def test_inputs_and_outputs_are_fixed_without_a_note():
@@ -157,7 +157,7 @@ class Branching(nn.Module):
         return x if x.sum() > 0 else -x
 
 
-def test_control_flow_that_depends_on_data_names_the_written_way():
-    message = r"^torch\.fx must be able to trace Branching, got TraceError: .*Write down .* groups=\{'fc1\.weight'"
+def test_data_dependent_control_flow_is_refused_with_a_hint():
+    message = r"^torch\.fx must be able to trace Branching, got TraceError: .* by hand instead: groups=\{'fc1\.weight'"
     with pytest.raises(LayoutError, match=message):
         trace(Branching(), [torch.ones(2)], signs=False)

@@ -1,4 +1,4 @@
-"""Permuted and erased weight vectors."""
+"""Permuting, sign-flipping and erasing weight vectors."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from hyperinit.errors import ArgumentError, LayoutError
 from hyperinit.layout import Layout
 from hyperinit.nets import ResNet, cnn
 from hyperinit_training.symmetry import permutation_groups, sign_groups
-from hyperinit_training.symmetry.positions import neuron_positions, permute
+from hyperinit_training.symmetry.positions import neuron_positions
 from hyperinit_training.train_autoencoder.augment import PermutationAugmentation, erase, erase_
 
 SIZE = 2464
@@ -31,12 +31,12 @@ def zoo(count, seed=0):
 
 
 def outputs(weights, layout):
-    """What each network (N, D) computes on four random images, (N, 4, 10)."""
+    """Outputs of each network (N, D) for four random images, (N, 4, 10)."""
     net, images = cnn(), torch.randn(4, 1, 28, 28, generator=gen(9))
     return torch.stack([functional_call(net, layout.unflatten(row), images) for row in weights]).detach()
 
 
-def test_a_view_computes_what_its_network_computes(layout, views):
+def test_a_view_computes_the_function_of_its_network(layout, views):
     weights = zoo(20)
     view = views(weights, gen(1))
     assert (view != weights).any(1).all()
@@ -49,23 +49,12 @@ def test_a_shuffle_of_all_weights_changes_the_function(layout):
     assert (outputs(shuffled, layout) - outputs(weights, layout)).abs().max() > 0.1
 
 
-def test_a_view_is_what_indexing_row_by_row_gives(views):
+def test_a_view_equals_indexing_row_by_row(views):
     weights = zoo(64)
     rows = torch.randint(50, (64,), generator=gen(1)).tolist()
     expected = torch.stack([weights[i][views.index[row].tolist()] for i, row in enumerate(rows)])
     assert len(set(rows)) > 10
     assert torch.equal(views(weights, gen(1)), expected)
-
-
-def test_permute_agrees_with_the_layout(layout):
-    weights, positions = zoo(3), neuron_positions(layout)
-    orders = {name: torch.rand(3, len(where[0]), generator=gen(2)).argsort(1) for name, where in positions.items()}
-    expected = [row[layout.permutation_index({n: o[i] for n, o in orders.items()})] for i, row in enumerate(weights)]
-    permuted = weights
-    for name, where in positions.items():
-        permuted = permute(permuted, where, orders[name])
-    assert torch.equal(permuted, torch.stack(expected))
-    assert torch.equal(weights, zoo(3))
 
 
 def test_every_hidden_layer_is_permuted(layout, views):
@@ -97,8 +86,8 @@ def test_indices_take_two_bytes_where_that_is_enough(views):
 
 
 @pytest.mark.parametrize("signs", [False, True])
-def test_compiled_views_are_those_of_pytorch_bit_for_bit(layout, signs):
-    """Equal draws, too: the generator stands at the same place afterwards. float64 goes the other way."""
+def test_compiled_views_equal_those_of_pytorch_bit_for_bit(layout, signs):
+    """float64 takes the path without compiled loops. The generators end in the same state, too."""
     groups = sign_groups(cnn(), torch.ones(2, 1, 28, 28)).groups if signs else None
     augment, weights = PermutationAugmentation(layout, 50, gen(), signs=groups), zoo(30)
     found, expected = gen(5), gen(5)
@@ -122,7 +111,7 @@ def test_permutations_across_chunks_differ(monkeypatch, layout):
     assert len(index.unique(dim=0)) == 10
 
 
-def test_generators_decide_and_the_global_one_is_left_alone(layout, views):
+def test_generators_decide_and_the_global_one_is_unchanged(layout, views):
     state, weights = torch.get_rng_state(), zoo(8)
     assert torch.equal(PermutationAugmentation(layout, 50, gen()).index, views.index)
     assert not torch.equal(PermutationAugmentation(layout, 50, gen(1)).index, views.index)
@@ -177,15 +166,6 @@ def test_views_of_networks_with_shared_groups_compute_the_same(make, example):
     assert_same_function(net, layout, view, weights, example)
 
 
-def test_a_group_on_two_axes_of_a_tensor_is_permuted_as_the_layout_does():
-    layout, weights = shared_groups(Loop(), torch.ones(2, 3))
-    [(group, positions)] = neuron_positions(layout).items()
-    assert [tuple(where.shape) for where in positions] == [(5, 3 + 1 + 5 + 1 + 2), (5, 5)]
-    orders = torch.rand(6, 5, generator=gen(2)).argsort(1)
-    expected = [row[layout.permutation_index({group: order})] for row, order in zip(weights, orders, strict=True)]
-    assert torch.equal(permute(weights, positions, orders), torch.stack(expected))
-
-
 @pytest.mark.parametrize("net", [Loop(), cnn()], ids=["two axes", "chain"])
 def test_flipped_signs_keep_the_function(net):
     example = torch.ones(2, 3) if isinstance(net, Loop) else torch.ones(2, 1, 28, 28)
@@ -237,7 +217,7 @@ def test_erased_blocks_are_contiguous_and_within_the_bounds():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_erasing_in_place_does_the_same_to_its_argument_alone(dtype):
+def test_erasing_in_place_equals_erasing_a_copy(dtype):
     weights = torch.rand(50, 40, generator=gen()).to(dtype)
     kept = weights.clone()
     expected = erase(weights, gen(1))

@@ -1,4 +1,4 @@
-"""The compiled gather against PyTorch's."""
+"""The compiled loops against PyTorch's operations."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from hyperinit_training.train_autoencoder import augment
 
 
 @pytest.mark.parametrize("kind", [torch.int16, torch.int32])
-def test_gathers_as_pytorch_does(kind):
+def test_gathered_equals_gather_of_pytorch(kind):
     weights = torch.randn(20, 37, generator=gen())
     index = torch.randint(37, (6, 37), generator=gen(1)).to(kind)
     rows = torch.randint(6, (20,), generator=gen(2))
@@ -20,14 +20,14 @@ def test_gathers_as_pytorch_does(kind):
     assert found.is_contiguous()
 
 
-def test_a_row_that_is_shown_several_times_is_read_only():
+def test_an_expanded_row_is_not_modified():
     row = torch.arange(3.0)
     index = torch.tensor([[2, 1, 0]], dtype=torch.int16)
     assert augment.gathered(row.expand(2, 3), index, torch.tensor([0, 0])).tolist() == 2 * [[2.0, 1.0, 0.0]]
     assert row.tolist() == [0.0, 1.0, 2.0]
 
 
-def test_other_tensors_are_left_to_pytorch():
+def test_compiled_loops_take_float32_on_the_cpu_without_gradients():
     zeros = torch.zeros(2, 3)
-    assert augment.takes(zeros)
-    assert not any(map(augment.takes, (zeros.half(), zeros.to("meta"), zeros.clone().requires_grad_())))
+    assert augment.takes_loops(zeros)
+    assert not any(map(augment.takes_loops, (zeros.half(), zeros.to("meta"), zeros.clone().requires_grad_())))

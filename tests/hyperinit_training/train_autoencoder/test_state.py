@@ -93,7 +93,7 @@ def test_a_large_kl_weight_pulls_latents_to_the_prior_and_none_does_not(prepared
     assert divergence[0.0] > 10 * divergence[100.0]
 
 
-def test_the_draw_of_a_variational_training_has_the_encoders_own_spread(prepared, short, monkeypatch):
+def test_a_variational_training_draws_with_the_spread_of_its_encoder(prepared, short, monkeypatch):
     training = build_training(replace(short, variational=True, latent_noise=50.0, dropout=0.0), prepared)
     seen, decode = [], training.autoencoder.decode
     monkeypatch.setattr(training.autoencoder, "decode", lambda latents: seen.append(latents) or decode(latents))
@@ -111,7 +111,7 @@ def test_the_draw_of_a_variational_training_has_the_encoders_own_spread(prepared
     assert seen[0].abs().max() < 10  # latent_noise plays no part
 
 
-def test_the_divergence_is_that_of_torch():
+def test_the_divergence_equals_that_of_torch():
     generator = torch.Generator().manual_seed(0)
     mean, log_variance = torch.randn(2, 5, 3, generator=generator)
     normal = torch.distributions.Normal(mean, (log_variance / 2).exp())
@@ -123,7 +123,7 @@ def test_the_divergence_is_that_of_torch():
 
 
 def test_the_target_of_a_view(prepared, short):
-    """Permuted and erased, permuted only, or neither: what a view has to reconstruct."""
+    """The target of a view is permuted and erased, permuted only, or neither."""
     weights, found = prepared.weights[:12], {}
     for target in ("view", "clean", "aligned"):
         recipe = replace(short, target=target, permuted=1.0, erase=1.0)
@@ -169,8 +169,8 @@ def test_nothing_of_a_step_is_left_on_the_cpu(prepared, short, monkeypatch, vari
     assert {gradient.device.type for gradient in gradients} == {"meta"}
 
 
-def test_dropout_of_a_gpu_begins_anew_at_every_step(prepared, short, monkeypatch):
-    """Then no state of the GPU's generator has to be saved."""
+def test_dropout_on_a_gpu_is_seeded_at_every_step(prepared, short, monkeypatch):
+    """Checkpoints then need no state of the GPU's generator."""
     drawn = []
     generator = torch.Generator()
     monkeypatch.setattr(devices, "global_generator", lambda device: drawn.append(device.type) or generator)
@@ -210,7 +210,7 @@ def test_a_gpu_takes_the_steps_of_the_cpu(prepared, short, monkeypatch, variant)
 
 @pytest.mark.gpu
 def test_a_gpu_takes_bfloat16_and_fused_attention(prepared, short, monkeypatch):
-    """With the kernels that write products out forbidden, a step of the default sizes still runs."""
+    """A step of the default sizes runs with fused attention kernels alone."""
     fused = sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION])
     monkeypatch.setattr(precision, "attention", lambda device: fused)
     training = build_training(replace(short, width=128, heads=4), prepared, "cuda:0")

@@ -1,3 +1,5 @@
+"""Runs of training: resuming, learning, devices, and preparing a zoo."""
+
 import json
 from dataclasses import asdict, replace
 
@@ -92,13 +94,13 @@ def test_a_finished_run_is_not_trained_again(prepared, short, tmp_path, monkeypa
 
 
 def test_another_seed_gives_other_weights(prepared, short, tmp_path):
-    """Negative control of the equalities above."""
+    """Negative control of the tests that compare weights."""
     a, b = (run(replace(short, seed=seed), prepared, tmp_path / str(seed)) for seed in (0, 1))
     assert not torch.equal(a.encoder.positions, b.encoder.positions)
 
 
 def test_a_checkpoint_of_another_zoo_is_refused(prepared, short, tmp_path):
-    """Its standardisation and its memory would be those of networks that are not there."""
+    """Its standardisation and the moments of its optimiser belong to other networks."""
     run(short, prepared, tmp_path)
     message = r"checkpoint.safetensors: it was written for another zoo; delete it to start again$"
     with pytest.raises(ZooError, match=message):
@@ -121,7 +123,7 @@ def test_a_truncated_checkpoint_is_refused(prepared, short, tmp_path, keep):
         run(replace(short, steps=1), prepared, tmp_path)
 
 
-def test_a_run_notes_its_recipe(prepared, short, tmp_path):
+def test_a_run_writes_its_recipe(prepared, short, tmp_path):
     run(short, prepared, tmp_path)
     assert json.loads((tmp_path / "recipe.json").read_text()) == asdict(short)
     assert {path.name for path in tmp_path.iterdir()} == {"recipe.json", "log.jsonl", "checkpoint.safetensors"}
@@ -168,17 +170,19 @@ def test_the_cpu_is_the_default(prepared, short, tmp_path):
         ("cuda", "device cuda needs a GPU and a PyTorch buil"),
     ],
 )
-def test_a_device_that_is_not_there_is_refused(prepared, short, tmp_path, monkeypatch, device, message):
+def test_a_missing_device_is_refused(prepared, short, tmp_path, monkeypatch, device, message):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ArgumentError, match=message):
         train.train_autoencoder(short, prepared, tmp_path / "run", device=device)
     assert not (tmp_path / "run").exists()
 
 
-def test_several_processes_take_no_gpu(prepared, short, tmp_path, monkeypatch):
+def test_several_processes_on_a_gpu_are_refused(prepared, short, tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "count", lambda: 2)
     monkeypatch.setattr(train, "device_of", lambda _: torch.device("cuda:0"))
-    with pytest.raises(ArgumentError, match=r"several processes train an autoencoder on CPUs only, got device cuda:0$"):
+    with pytest.raises(
+        ArgumentError, match=r"device must be cpu if several processes train an autoencoder, got cuda:0$"
+    ):
         train.train_autoencoder(short, prepared, tmp_path / "run", device="cuda")
 
 
@@ -216,7 +220,7 @@ def outputs(zoo):
     return torch.stack([functional_call(network, zoo.layout.unflatten(w), images).detach() for w in zoo.weights])
 
 
-def test_prepare_brings_families_near_and_keeps_what_networks_compute(zoo, prepared):
+def test_prepare_moves_families_closer_and_keeps_the_functions(zoo, prepared):
     def spread(weights):
         return ((weights - weights.mean(0)) / layer_std(weights, zoo.layout)).square().sum(1).mean().item()
 
@@ -229,7 +233,7 @@ def test_prepare_brings_families_near_and_keeps_what_networks_compute(zoo, prepa
         torch.testing.assert_close(within, torch.cdist(zoo.weights[rows], zoo.weights[rows]), rtol=1e-4, atol=1e-4)
 
 
-def test_prepare_leaves_the_zoo_alone_if_the_recipe_says_so(zoo, recipe):
+def test_prepare_without_alignment_returns_the_zoo(zoo, recipe):
     assert prepare(zoo, replace(recipe.autoencoder, align=False)) is zoo
 
 

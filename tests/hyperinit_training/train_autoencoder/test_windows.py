@@ -1,4 +1,4 @@
-"""Steps of training on windows: what is seen, what counts, and that it learns and resumes."""
+"""Training on windows: drawn places, loss without padding, noise, learning and resuming."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ def autoencoder():
     return Autoencoder(config, layout, mean, std).eval()
 
 
-def test_windows_begin_everywhere_and_end_in_time(autoencoder):
+def test_windows_begin_everywhere_and_lie_within_the_network(autoencoder):
     places = draw_places(autoencoder, 500, gen())
     assert places.shape == (500, 4)
     assert set(places[:, 0].tolist()) == set(range(6))
@@ -34,8 +34,8 @@ def test_windows_begin_everywhere_and_end_in_time(autoencoder):
 
 
 @pytest.mark.parametrize("lwln", [True, False])
-def test_a_window_over_all_is_the_whole_networks_loss(autoencoder, lwln):
-    """With one window for everything, windows must say what encode and decode say."""
+def test_a_window_over_all_chunks_gives_the_loss_of_the_whole_network(autoencoder, lwln):
+    """With one window over all chunks, the result equals that of `encode` and `decode`."""
     config = replace(autoencoder.config, window=9)
     layout = Layout.of(nn.Sequential(nn.Linear(7, 5), nn.Linear(5, 3)))
     whole = Autoencoder(config, layout, autoencoder.mean, autoencoder.std).eval()
@@ -58,7 +58,7 @@ def test_padding_does_not_count(autoencoder):
     torch.testing.assert_close(loss, real)
 
 
-def test_noise_is_on_the_latents(autoencoder):
+def test_noise_is_added_before_decoding(autoencoder):
     views = torch.randn(1, 58, generator=gen())
     places = draw_places(autoencoder, 1, gen())
     clean, one = code_windows(autoencoder, views, views, places, torch.zeros(1, 4, 3), lwln=True)

@@ -43,7 +43,7 @@ def test_members_of_a_family_carry_its_number_and_all_epochs():
 
 def test_a_damaged_block_is_named(tmp_path):
     (tmp_path / "000000.safetensors").write_bytes(b"half")
-    with pytest.raises(ZooError, match=r"000000.safetensors is damaged \(.*\); delete it, and its networks will be tr"):
+    with pytest.raises(ZooError, match=r"000000.safetensors is damaged \(.*\); delete it to train its networks again$"):
         read_block(tmp_path / "000000.safetensors")
 
 
@@ -52,3 +52,19 @@ def test_a_folder_of_blocks_belongs_to_one_recipe(tmp_path):
         claim(tmp_path, {"models": 4})
     with pytest.raises(ArgumentError, match="holds unfinished work of another recipe; delete it or name another folde"):
         claim(tmp_path, {"models": 4, "network": "Linear"})
+
+
+def test_blocks_that_recorded_the_printed_network_are_refused_with_the_reason(tmp_path):
+    (tmp_path / "recipe.json").write_text('{"models": 4, "network": "Sequential(\\n  (0): Flatten()\\n)"}')
+    message = (
+        "holds unfinished work of an earlier version, which recorded its network in another form; delete it or name"
+    )
+    with pytest.raises(ArgumentError, match=message):
+        claim(tmp_path, {"models": 4, "network": "0" * 64, "architecture": None})
+    with pytest.raises(ArgumentError, match="holds unfinished work of another recipe"):
+        claim(tmp_path, {"models": 4})
+
+
+def test_a_claim_is_compared_as_json(tmp_path):
+    for _ in range(2):
+        claim(tmp_path, {"architecture": [["conv2d", {"stride": (1, 2)}]]})

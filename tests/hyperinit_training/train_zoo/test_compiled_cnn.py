@@ -78,7 +78,7 @@ def with_dropout(network, share, side):
 
 
 def pytorch(weights, images, labels, plan):
-    """The loop that the compiled one stands for: snapshots (S, D) and losses (steps,)."""
+    """The PyTorch loop that the compiled one must equal: snapshots (S, D) and losses (steps,)."""
     network = cnn_of(images.shape[1], plan.activation)
     if plan.dropout:
         network = with_dropout(network, plan.dropout, len(side_by_side(plan.order.shape[1])))
@@ -159,7 +159,7 @@ def test_30_steps_with_dropout_equal_a_plain_pytorch_loop(batch, share, activati
 
 
 def test_another_order_or_decay_gives_other_weights():
-    """Negative control of the comparison with PyTorch: the order and the decay are not lost on the way."""
+    """Negative control of the comparison with PyTorch: the order and the decay have an effect."""
     weights, (images, labels) = start(), data()
     plan = schedule(100, 10)
     found = train(weights, images, labels, plan)[0]
@@ -212,23 +212,6 @@ def test_predict_equals_the_pytorch_network(channels, activation):
 
 
 ORDER, RATES = np.zeros((2, 4), np.int64), np.full(2, 1e-3, np.float32)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"order": ORDER[0]}, r"order must have shape \(steps, B\).*got \(4,\) and \(2,\)$"),
-        ({"order": ORDER[:, :0]}, r"order must have shape \(steps, B\), not empty.*got \(2, 0\) and \(2,\)$"),
-        ({"rates": RATES[:1]}, r"rates \(steps,\), got \(2, 4\) and \(1,\)$"),
-        ({"keep": (2, 1)}, r"keep must ascend within 1 to 2 steps, got \(2, 1\)$"),
-        ({"keep": (0, 1)}, r"keep must ascend within 1 to 2 steps, got \(0, 1\)$"),
-        ({"keep": (3,)}, r"keep must ascend within 1 to 2 steps, got \(3,\)$"),
-        ({"activation": "elu"}, r"activation must be one of tanh, relu, sigmoid, gelu, got 'elu'$"),
-    ],
-)
-def test_a_bad_schedule_is_refused(changes, message):
-    with pytest.raises(ArgumentError, match=message):
-        Schedule(**{"order": ORDER, "rates": RATES} | changes)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from torch.nn import functional
 from hyperinit_training.train_zoo import kernels
 from hyperinit_training.train_zoo.kernels import ACTIVATIONS, side_by_side
 
-SIDE = side_by_side(16)  # other lanes take the same code, and `test_compiled_cnn` trains with both
+SIDE = side_by_side(16)  # 10 lanes run the same code, and test_compiled_cnn.py trains with both numbers
 LANES = len(SIDE)
 
 CONVS = [(28, 1, 8), (28, 3, 8), (12, 8, 6)]  # rows, channels, outputs of the zoo CNN's 5x5 convolutions
@@ -125,7 +125,7 @@ def test_activations_and_their_slopes_equal_autograd(name):
     close(slope, x.grad, atol=2e-6)
 
 
-def test_tanh_is_as_near_as_its_docstring_says():
+def test_tanh_is_exact_up_to_4e_7():
     x = torch.linspace(-12, 12, 100_001)
     values, slope = x.numpy().copy(), zeros(x.numel())
     kernels.activate(values, slope, ACTIVATIONS["tanh"])

@@ -1,4 +1,4 @@
-"""Starting points and schedules of single networks."""
+"""Starting weights and schedules of single networks."""
 
 from dataclasses import replace
 
@@ -8,10 +8,11 @@ import torch
 from seeds import gen
 from torch import nn
 
+from hyperinit.errors import ArgumentError
 from hyperinit.layout import Layout
 from hyperinit.nets import cnn
 from hyperinit_training.recipes.zoo import ZooRecipe
-from hyperinit_training.train_zoo.schedules import generator_of, initial_weights, schedule
+from hyperinit_training.train_zoo.schedules import Schedule, generator_of, initial_weights, schedule, start
 
 SEEDS = ZooRecipe(images="digits", models=5, epochs=3, snapshots=(1, 3), schedule="linear", limit=128)
 
@@ -80,7 +81,7 @@ def test_rates_stay_or_fall_to_zero(kind, branch, expected):
     assert plan.keep == ()
 
 
-def test_a_schedule_carries_what_the_recipe_says():
+def test_a_schedule_has_the_values_of_the_recipe():
     recipe = replace(SEEDS, decay=0.5, activation="relu")
     plan = schedule(recipe, 130, gen())
     assert (plan.keep, plan.decay, plan.activation) == ((2, 6), 0.5, "relu")
@@ -99,3 +100,41 @@ def test_norms_start_as_pytorchs(init):
 def test_every_model_and_ancestor_has_a_generator_of_its_own():
     states = [generator_of(seed, model).initial_seed() for seed in (0, 1) for model in range(-3, 3)]
     assert len(set(states)) == 12
+
+
+def test_a_member_of_a_family_starts_from_its_ancestor():
+    layout, recipe = Layout.of(cnn()), replace(SEEDS, snapshots=(), branch_epochs=2)
+    ancestor = torch.arange(float(layout.size))
+    weights, plan = start(recipe, layout, 128, gen(), ancestor)
+    assert torch.equal(weights, ancestor)
+    assert np.array_equal(plan.order, schedule(recipe, 128, gen(), branch=True).order)
+    assert len(plan.order) == 4
+
+
+def test_a_network_without_an_ancestor_starts_from_drawn_weights():
+    layout, generator = Layout.of(cnn()), gen()
+    weights, plan = start(SEEDS, layout, 128, gen(), None)
+    assert torch.equal(weights, initial_weights("default", layout, generator))
+    assert np.array_equal(plan.order, schedule(SEEDS, 128, generator).order)  # drawn after the weights
+
+
+ORDER, RATES = np.zeros((2, 4), np.int64), np.full(2, 1e-3, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"order": ORDER[0]}, r"order must have shape \(steps, B\).*got \(4,\) and \(2,\)$"),
+        ({"order": ORDER[:, :0]}, r"order must have shape \(steps, B\), not empty.*got \(2, 0\) and \(2,\)$"),
+        ({"rates": RATES[:1]}, r"rates \(steps,\), got \(2, 4\) and \(1,\)$"),
+        ({"keep": (2, 1)}, r"keep must ascend within 1 to 2 steps, got \(2, 1\)$"),
+        ({"keep": (0, 1)}, r"keep must ascend within 1 to 2 steps, got \(0, 1\)$"),
+        ({"keep": (3,)}, r"keep must ascend within 1 to 2 steps, got \(3,\)$"),
+        ({"activation": "elu"}, r"activation must be one of tanh, relu, sigmoid, gelu, got 'elu'$"),
+        ({"dropout": 1.0}, r"dropout must lie in \[0, 1\) and its seed be a 32-bit number, got 1.0 and 0$"),
+        ({"seed": 2**32}, r"dropout must lie in \[0, 1\) and its seed be a 32-bit number, got 0.0 and 4294967296$"),
+    ],
+)
+def test_a_bad_schedule_is_refused(changes, message):
+    with pytest.raises(ArgumentError, match=message):
+        Schedule(**{"order": ORDER, "rates": RATES} | changes)

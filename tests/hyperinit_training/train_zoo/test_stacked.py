@@ -63,7 +63,7 @@ def schedules(count, steps=100, batch=10, rate=RATE, **options):
 
 
 def plain(make, weights, data, plan):
-    """The loop that everybody writes: snapshots (S, D) and losses (steps,) of one network."""
+    """A plain training loop: snapshots (S, D) and losses (steps,) of one network."""
     with torch.random.fork_rng(devices=[]):
         network = make()
     layout = Network(make).layout
@@ -162,7 +162,7 @@ def test_accuracy_is_the_share_of_right_answers(monkeypatch):
 
 
 def test_buffers_are_refused():
-    message = r"must hold no buffers, got norm\.running_mean, norm\.running_var.*take a norm without running statistics"
+    message = r"must hold no buffers, got norm\.running_mean, norm\.running_var.*use a norm without running statistics"
     with pytest.raises(LayoutError, match=message):
         Network(resnet20)
 
@@ -172,7 +172,7 @@ def test_buffers_are_refused():
     [
         (lambda: nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, 10)), r"draw no random numbers \(no drop"),
         (lambda: nn.Sequential(nn.Flatten(), nn.Linear(100, 10)), r"take images of shape \(1, 1, 28, 28\), .* got: "),
-        (lambda: nn.Conv2d(1, 2, 28), r"must give logits \(B, classes\), got \(1, 2, 1, 1\) for one image$"),
+        (lambda: nn.Conv2d(1, 2, 28), r"must return logits \(B, classes\), got \(1, 2, 1, 1\) for one image$"),
         (lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 9)), r"labels must lie in 0 to 8, got 0 to 9$"),
     ],
 )
@@ -195,7 +195,7 @@ def second(plans, **changes):
         ),
         (lambda w, d, p: (w, d, p[:1]), r"with a schedule for each, got \(2, 2464\) and 1 schedules$"),
         (lambda w, d, p: (w[:0], d, []), r"with a schedule for each, got \(0, 2464\) and 0 schedules$"),
-        (lambda w, d, p: (w, d, second(p, dropout=0.5)), r"the PyTorch path has no dropout, .*; got some$"),
+        (lambda w, d, p: (w, d, second(p, dropout=0.5)), r"schedules must have no dropout, .*, got some$"),
         (lambda w, d, p: (w, d, second(p, keep=(2,))), r"equal steps, batches and snapshots, got \[\(\(4, 10\), \(\)"),
         (lambda w, d, p: (w, d, second(p, order=p[1].order + 290)), r"index the n images, got 300 images, \(300,\) la"),
         (lambda w, d, p: (w, d, second(p, order=p[1].order - 300)), r"index the n images, got 300 images, \(300,\) la"),

@@ -1,4 +1,4 @@
-"""Zoos by the PyTorch path, through `train_zoo`, against those of the compiled kernel."""
+"""Zoos of the PyTorch engine, through `train_zoo`, against those of the compiled engine."""
 
 from dataclasses import replace
 
@@ -12,8 +12,7 @@ from hyperinit.layout import Layout
 from hyperinit.nets import build, resnet20
 from hyperinit_training.measure.finetune import accuracy
 from hyperinit_training.recipes.zoo import ZooRecipe
-from hyperinit_training.train_zoo import blocks as train_zoo_blocks
-from hyperinit_training.train_zoo import stacked, stacked_blocks, train_zoo
+from hyperinit_training.train_zoo import blocks, stacked, stacked_blocks, train_zoo
 from hyperinit_training.train_zoo.stacked_blocks import together
 
 FAMILIES = ZooRecipe(
@@ -49,7 +48,7 @@ def trained(monkeypatch):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_zoo_is_that_of_the_compiled_kernel(digits, tmp_path, monkeypatch, trained, name):
-    monkeypatch.setattr(train_zoo_blocks, "SEEDS_PER_BLOCK", 2)
+    monkeypatch.setattr(blocks, "SEEDS_PER_BLOCK", 2)
     ours = train_zoo(RECIPES[name], digits, tmp_path / "torch", engine="torch", workers=4)
     assert trained == {"families": [2, 4, 1, 2], "seeds": [4, 1], "varied": [2, 2, 2, 2]}[name]
     theirs = train_zoo(RECIPES[name], digits, tmp_path / "compiled")
@@ -65,7 +64,7 @@ def test_the_zoo_is_that_of_the_compiled_kernel(digits, tmp_path, monkeypatch, t
 def test_another_network_makes_a_zoo(digits, tmp_path):
     zoo = train_zoo(replace(SEEDS, limit=320, batch=8, rate=3e-3), digits, tmp_path, network=mlp)
     assert zoo.layout == Layout.of(mlp())
-    assert zoo.provenance["network"] == repr(mlp())
+    assert zoo.provenance["network"] == Layout.of(mlp()).digest
     network = build(zoo.architecture)
     for snapshot, weights in zip(zoo.snapshots, zoo.weights, strict=True):
         network.load_state_dict(zoo.layout.unflatten(weights))
@@ -109,6 +108,12 @@ def test_a_killed_run_goes_on_with_what_is_missing_whichever_engine_began(digits
     assert not (tmp_path / "zoo" / "blocks").exists()
 
 
+def relu_mlp():
+    network = mlp()
+    network[2] = nn.ReLU()
+    return network
+
+
 def test_blocks_of_another_network_are_not_mixed_in(digits, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -117,21 +122,23 @@ def test_blocks_of_another_network_are_not_mixed_in(digits, tmp_path, monkeypatc
         patch.setattr(stacked_blocks, "write_tensors", full)
         with pytest.raises(OSError, match="No space left"):
             train_zoo(SEEDS, digits, tmp_path, network=mlp)
-    with pytest.raises(ArgumentError, match="holds unfinished work of another recipe"):
-        train_zoo(SEEDS, digits, tmp_path)
+    for other in (None, relu_mlp):  # the layout of the second is the same; its description is not
+        with pytest.raises(ArgumentError, match="holds unfinished work of another recipe"):
+            train_zoo(SEEDS, digits, tmp_path, network=other)
+    assert len(train_zoo(SEEDS, digits, tmp_path, network=mlp)) == 10
 
 
 def test_the_number_side_by_side_changes_nothing_but_rounding(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(train_zoo_blocks, "SEEDS_PER_BLOCK", 1)
+    monkeypatch.setattr(blocks, "SEEDS_PER_BLOCK", 1)
     zoos = [train_zoo(SEEDS, digits, tmp_path / str(n), engine="torch", workers=n) for n in (1, 3)]
     torch.testing.assert_close(zoos[0].weights, zoos[1].weights, rtol=0, atol=1e-5)
 
 
 def test_blocks_are_joined_but_never_cut():
-    blocks = [range(0, 5), range(5, 10), range(10, 12)]
-    assert list(together(blocks, 3)) == [[block] for block in blocks]
-    assert list(together(blocks, 10)) == [blocks[:2], blocks[2:]]
-    assert list(together(blocks, 100)) == [blocks]
+    todo = [range(0, 5), range(5, 10), range(10, 12)]
+    assert list(together(todo, 3)) == [[block] for block in todo]
+    assert list(together(todo, 10)) == [todo[:2], todo[2:]]
+    assert list(together(todo, 100)) == [todo]
     assert list(together([], 100)) == []
 
 
@@ -151,7 +158,7 @@ def test_networks_that_diverge_are_left_out_by_name(digits, tmp_path):
             SEEDS,
             {"engine": "compiled", "network": mlp},
             ArgumentError,
-            "on the CPU, got another network; leave engine ou",
+            "on the CPU, got another network; remove engine='compiled'$",
         ),
         (SEEDS, {"device": "meta"}, ArgumentError, "device must be cpu, cuda or cuda:N, got 'meta'$"),
         (SEEDS, {"network": resnet20}, LayoutError, "trained side by side must hold no buffers, got norm.running_mean"),
@@ -160,7 +167,7 @@ def test_networks_that_diverge_are_left_out_by_name(digits, tmp_path):
             replace(SEEDS, dropout=0.5),
             {"engine": "torch"},
             ArgumentError,
-            "the PyTorch path has no dropout, got 0.5: its",
+            "the PyTorch engine has no dropout, got 0.5, because its",
         ),
         (replace(SEEDS, limit=63), {"engine": "torch"}, ArgumentError, "needs at least one batch of 64 images, got 63"),
     ],
@@ -179,7 +186,7 @@ def test_a_gpu_that_is_not_there_is_refused(digits, tmp_path, monkeypatch):
 
 def test_the_compiled_kernel_takes_no_gpu(digits, tmp_path, monkeypatch):
     monkeypatch.setattr("hyperinit_training.machine.devices.device_of", lambda _: torch.device("cuda:0"))
-    with pytest.raises(ArgumentError, match=r"on the CPU, got device cuda:0; leave engine out$"):
+    with pytest.raises(ArgumentError, match=r"on the CPU, got device cuda:0; remove engine='compiled'$"):
         train_zoo(SEEDS, digits, tmp_path, device="cuda", engine="compiled")
 
 

@@ -1,3 +1,5 @@
+"""Zoos on disk: a saved zoo loads unchanged, and damaged files are refused."""
+
 import json
 import re
 

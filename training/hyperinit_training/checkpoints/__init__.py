@@ -1,1 +1,1 @@
-"""Folders of the user's checkpoints: find, read, inspect, and turn them into a zoo."""
+"""Find, read and inspect a folder of the user's checkpoints, and convert it to a zoo."""

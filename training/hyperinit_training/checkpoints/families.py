@@ -1,4 +1,4 @@
-"""Families of a zoo: networks that branched from one ancestor."""
+"""Find the families of a zoo: networks that were fine-tuned or branched from one ancestor."""
 
 from __future__ import annotations
 
@@ -11,38 +11,41 @@ from torch import Tensor
 
 from hyperinit_training.checkpoints.read import Checkpoints
 
-CHUNK = 1 << 22  # values in float64 at a time: 32 MB
-ROUNDING = 1e-13  # squared distances below this share of the squared lengths are rounding: the networks are equal
-GAP = 1.3  # how much longer the distances between families must at least be than those within
+CHUNK = 1 << 22  # number of float64 values to convert at a time: 32 MB
+ROUNDING = 1e-13  # squared distances below this share of the squared lengths are rounding errors of equal networks
+GAP = 1.3  # least ratio of the distances between and within families
 
 
 def distances(checkpoints: Checkpoints) -> Tensor:
-    """Euclidean distances between the networks' parameters, without buffers; float64 (N, N).
+    """Return the Euclidean distances between the networks' parameters, without buffers, float64 (N, N).
 
-    Columns are taken in chunks, so that no second copy of the zoo is made.
+    The computation converts chunks of columns to float64, so it makes no second copy of the zoo.
     """
     count = len(checkpoints)
-    products = torch.zeros(count, count, dtype=torch.float64)
+    products = torch.zeros(count, count, dtype=torch.float64)  # sums of x_i . x_j over the columns so far
     for part in _parameters(checkpoints):
-        for chunk in part.split(max(1, CHUNK // count), dim=1):
-            centred = chunk.double() - chunk[0].double()  # what all have in common would cost digits below
+        for chunk in part.split(max(1, CHUNK // count), dim=1):  # (N, CHUNK / N)
+            # Distances do not depend on the origin. Subtracting one network removes what all networks share, so the
+            # difference of squares below loses fewer digits.
+            centred = chunk.double() - chunk[0].double()
             products += centred @ centred.T
-    own = products.diagonal()
-    both = own[:, None] + own
-    squares = both - products - products.T
+    own = products.diagonal()  # |x_i|^2, (N,)
+    both = own[:, None] + own  # |x_i|^2 + |x_j|^2, (N, N)
+    squares = both - products - products.T  # |x_i - x_j|^2; the sum of both halves is exactly symmetric
     return torch.where(squares > ROUNDING * both, squares, 0).sqrt()
 
 
 def _parameters(checkpoints: Checkpoints) -> Iterator[Tensor]:
-    """Columns of each parameter, (N, size)."""
+    """Yield the columns of each parameter tensor, (N, size)."""
     slices = checkpoints.layout.slices
     return (checkpoints.weights[:, slices[t.name]] for t in checkpoints.layout.tensors if t.size and not t.buffer)
 
 
 def spread(checkpoints: Checkpoints) -> float:
-    """Root mean square length of a network whose tensors are each centred by their own mean.
+    """Return the root mean square length of the networks after each tensor's own mean is subtracted.
 
-    Independent networks are sqrt(2) spreads apart; a network's mean scale and shift say nothing of its origin.
+    Independent networks are about sqrt(2) spreads apart. The mean of a tensor is subtracted, because it depends on the
+    initialization scheme and not on the ancestor.
     """
     squares = [part.var(dim=1, correction=0).double().mean() * part.shape[1] for part in _parameters(checkpoints)]
     return float(torch.stack(squares).sum().sqrt()) if squares else 0.0
@@ -50,12 +53,12 @@ def spread(checkpoints: Checkpoints) -> float:
 
 @dataclass(frozen=True)
 class Families:
-    """Groups of networks that lie nearer to each other than to the rest.
+    """A partition of networks into families.
 
     Args:
-        labels: number of each network's family, int64 (N,); from the largest on.
-        cut: distance below which networks are joined.
-        gap: the distances below and above `cut` at which groups join, if there is a gap between them.
+        labels: family of each network, int64 (N,). Family 0 is the largest.
+        cut: mean distance below which groups were joined.
+        gap: the last join below `cut` and the first join above it, as mean distances; None if no gap was found.
     """
 
     labels: Tensor
@@ -64,27 +67,28 @@ class Families:
 
     @property
     def sizes(self) -> list[int]:
-        """Number of networks in each family, falling."""
+        """Number of networks in each family, in descending order."""
         return self.labels.bincount().tolist()
 
 
 def families(matrix: Tensor, unit: float) -> Families:
-    """Find families by joining the nearest groups, by mean distance, up to the widest gap.
+    """Find families by average-linkage clustering, cut at the widest gap between the distances of joins.
 
-    The gap must be a factor of 1.3, and at least a quarter of the joins must lie below it, so that a few copies are no
-    families. Without such a gap, networks nearer than `unit` are joined: all of one family, or none of many seeds.
+    The distances above and below the gap must differ by a factor of at least 1.3. At least a quarter of the joins must
+    lie below the gap, so that a few copies in a zoo do not count as its families. Without such a gap the cut is `unit`:
+    one family becomes one group, and networks from different seeds stay apart.
 
     Args:
         matrix: distances, (N, N), N >= 2.
-        unit: see `spread`.
+        unit: cut where no gap is found, from `spread`.
     """
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
 
     tree = linkage(squareform(matrix.numpy(), checks=False), "average")
-    heights = torch.from_numpy(tree[:, 2].copy())
+    heights = torch.from_numpy(tree[:, 2].copy())  # distance of each join, ascending, (N - 1,)
     below, above = heights[:-1], heights[1:]
-    joined = torch.arange(1, len(heights))  # how many joins lie below each gap
+    joined = torch.arange(1, len(heights))  # number of joins below each gap, (N - 2,)
     allowed = (above > GAP * below) & (joined >= (len(heights) + 1) / 4)
     gap, cut = None, unit
     if allowed.any():
@@ -93,5 +97,7 @@ def families(matrix: Tensor, unit: float) -> Families:
         cut = sum(gap) / 2
     found = fcluster(tree, cut, "distance").tolist()
     counts = Counter(found)
-    order = sorted(counts, key=lambda family: -counts[family])  # of equal ones, the first network's comes first
+    order = sorted(
+        counts, key=lambda family: -counts[family]
+    )  # stable: families of equal size keep the order of their first networks
     return Families(torch.tensor([order.index(family) for family in found]), cut, gap)

@@ -1,6 +1,6 @@
-"""Files of checkpoints as people have them: which belong to a zoo, and the state dict that lies in each.
+"""Find the checkpoint files of a zoo, and read the state dict of each file.
 
-Nothing is unpickled but tensors and plain containers.
+Only tensors and plain containers are unpickled.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ NESTED = ("state_dict", "model_state_dict", "model")  # keys under which trainin
 
 
 def find_files(source: str | Path) -> dict[str, Path]:
-    """List the checkpoints of a zoo by name, sorted by name.
+    """Return the paths of a zoo's checkpoints by name, sorted by name.
 
     Args:
-        source: a folder, searched with all its subfolders; a glob pattern; or a `.txt` file with one path a line,
-            relative to its own folder, where empty lines and lines that start with # do not count.
+        source: a folder, which is searched recursively; a glob pattern; or a `.txt` file with one path a line,
+            relative to the file's folder. Empty lines and lines that start with # are ignored.
 
     Returns:
-        Path of each checkpoint by its name, which is its path below the folder that all have in common.
+        Path of each checkpoint by its name. The name is its path relative to the common parent folder.
 
     Raises:
-        ArgumentError: if there is no such folder or file.
-        ZooError: if a path is listed twice, is missing or is no checkpoint, or there is none at all.
+        ArgumentError: if `source` is no folder, glob pattern or `.txt` file.
+        ZooError: if a listed path is repeated, is missing or has another suffix, or if no checkpoint is found.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -86,14 +86,14 @@ def _common(paths: list[Path]) -> Path:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Read the state dict of one checkpoint, on the CPU, under the names that the bare network gives its tensors.
+    """Read the state dict of one checkpoint to the CPU, with the tensor names of the unwrapped network.
 
-    A state dict under `state_dict`, `model_state_dict` or `model` is found, and what `DistributedDataParallel`
-    (`module.`) and `torch.compile` (`_orig_mod.`) put before or into names is taken off. Zipped torch files are
-    mapped into memory, so that an optimizer's state beside the network's is never read.
+    The state dict may be nested under `state_dict`, `model_state_dict` or `model`. The prefixes of
+    `DistributedDataParallel` (`module.`) and `torch.compile` (`_orig_mod.`) are removed from names. Zipped torch files
+    are memory-mapped, so the state of an optimizer in the same file is not read.
 
     Raises:
-        ZooError: if the file is cut off, holds objects other than tensors, or no state dict.
+        ZooError: if the file is truncated or damaged, holds objects other than tensors, or holds no state dict.
     """
     try:
         if path.suffix == ".safetensors":
@@ -106,13 +106,13 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _is_zipped(path: Path) -> bool:
-    """Tell the format of today's torch from that before 1.6, which cannot be mapped into memory."""
+    """Return whether a file has the zip format of torch >= 1.6. The older format cannot be memory-mapped."""
     with path.open("rb") as file:
         return file.read(4) == b"PK\x03\x04"
 
 
 def _unreadable(path: Path, error: Exception) -> str:
-    """Translate what torch and safetensors say of a file that they cannot read."""
+    """Make the message for a file that torch or safetensors failed to read."""
     named = re.search(r"(?:GLOBAL|class|type) ([\w.]+\.[\w.]+)", str(error))
     if isinstance(error, pickle.UnpicklingError) and named:
         return (
@@ -121,11 +121,11 @@ def _unreadable(path: Path, error: Exception) -> str:
             "torch.serialization.add_safe_globals"
         )
     first = str(error).strip().splitlines()[:1]
-    return f"{path} cannot be read, it is cut off or damaged: {type(error).__name__}: {''.join(first)[:200]}"
+    return f"{path} cannot be read because it is truncated or damaged: {type(error).__name__}: {''.join(first)[:200]}"
 
 
 def _state_dict(found: Any, path: Path) -> dict[str, Tensor]:
-    """Go down to the state dict and check that it is one."""
+    """Find the nested state dict, and validate it."""
     while inner := next((found[key] for key in NESTED if _holds(found, key)), None):
         found = inner
     if not isinstance(found, Mapping):
@@ -144,9 +144,9 @@ def _holds(found: Any, key: str) -> bool:
     return isinstance(found, Mapping) and isinstance(found.get(key), Mapping)
 
 
-@lru_cache(maxsize=10_000)  # every file of a zoo has the same names
+@lru_cache(maxsize=10_000)  # all files of a zoo have the same names
 def bare_name(name: str) -> str:
-    """Take off what wrappers add to a tensor's name.
+    """Remove the prefixes that wrappers add to a tensor's name.
 
     >>> bare_name("module._orig_mod.conv.weight"), bare_name("head._orig_mod.bias")
     ('conv.weight', 'head.bias')

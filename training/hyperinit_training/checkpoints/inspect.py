@@ -1,4 +1,4 @@
-"""What a folder of checkpoints holds, before anything is trained on it: `hyperinit zoo inspect`.
+"""Report on a zoo of checkpoints before training on it: `hyperinit zoo inspect`.
 
 Letters: N networks, D values per network.
 """
@@ -14,21 +14,22 @@ from hyperinit.errors import ArgumentError
 from hyperinit_training.checkpoints.families import Families, distances, families, spread
 from hyperinit_training.checkpoints.read import Checkpoints, Evaluation, Factory, build, score_of
 
-KEPT = 0.98  # share of its members' mean score that an average must reach
+KEPT = 0.98  # an average keeps the score if it reaches this share of its members' mean score
 
 
 def inspect_zoo(
     checkpoints: Checkpoints, *, model: Factory | None = None, evaluate: Evaluation | None = None
 ) -> tuple[str, dict[str, Any]]:
-    """Describe a zoo: layout, networks left out, copies, distances, families, and what their averages are worth.
+    """Report the layout, skipped networks, copies, distances and families of a zoo, and the scores of averages.
 
     Args:
         checkpoints: the zoo.
-        model: makes the network; needed to evaluate.
-        evaluate: gives a network's score, higher is better; if given, all networks and averages of them are scored.
+        model: makes the network; required with `evaluate`.
+        evaluate: returns the score of a network, higher is better. If given, it scores all networks, the average of
+            each family and the average of all networks.
 
     Returns:
-        The text for people, and the same as plain data.
+        The report as text, and the same figures as data for JSON.
 
     Raises:
         ArgumentError: if `evaluate` comes without `model`.
@@ -59,7 +60,7 @@ def inspect_zoo(
         },
     }  # fmt: skip
     if model is not None and evaluate is not None:
-        measured = checkpoints.evaluated(model, evaluate)  # scores of a file may come from other data
+        measured = checkpoints.evaluated(model, evaluate)  # scores in a file may come from another data set
         data["averages"] = _averages(measured, found, model, evaluate)
         checkpoints = measured if checkpoints.scores is None else checkpoints
     if checkpoints.scores is not None:
@@ -77,7 +78,7 @@ def _summary(values: Tensor) -> dict[str, float]:
 
 
 def _averages(checkpoints: Checkpoints, found: Families, model: Factory, evaluate: Evaluation) -> list[dict[str, Any]]:
-    """Score the average of every family of at least two, and that of all networks, which comes last."""
+    """Score the average of every family of at least 2 networks, and last the average of all networks."""
     assert checkpoints.scores is not None
     groups = [(f"family {f}", _members(found, f)) for f, size in enumerate(found.sizes) if size > 1]
     if len(found.sizes) > 1 or not groups:
@@ -85,7 +86,7 @@ def _averages(checkpoints: Checkpoints, found: Families, model: Factory, evaluat
     module, rows = build(model), []
     for name, members in groups:
         average = torch.zeros(checkpoints.layout.size)
-        for member in members:  # a slice by a list would copy the networks
+        for member in members:  # one by one: indexing with a list would copy the networks
             average += checkpoints.weights[member] / len(members)
         score = score_of(evaluate, checkpoints.layout.write_(module, average), f"the average of {name}")
         mean = float(checkpoints.scores[members].mean())
@@ -99,7 +100,7 @@ def _text(data: dict[str, Any]) -> str:
     shapes = [" x ".join(map(str, row["shape"])) or "scalar" for row in data["layout"]]
     wide = max(len("shape"), *map(len, shapes))
     lines = [
-        f"{data['models']} models of {data['parameters']:,} parameters and {data['buffers']:,} values of buffers",
+        f"{data['models']} models of {data['parameters']:,} parameters and {data['buffers']:,} buffer values",
         "",
         f"{'tensor':{width}}  {'shape':{wide}}  kind",
         *[
@@ -128,14 +129,14 @@ def _figures(row: dict[str, float], style: str) -> str:
 
 
 def _families(found: dict[str, Any]) -> str:
-    """Say how many there are, how large, and why."""
+    """Return the number and sizes of families, and how they were found."""
     sizes = found["sizes"]
     if found["gap"]:
         why = f"joined below {found['gap'][0]:.4g}, apart above {found['gap'][1]:.4g}"
     else:
         why = f"no gap in the distances; joined below {found['cut']:.4g}, the spread of one network"
     if max(sizes) == 1:
-        return f"none, every model is alone ({why})"
+        return f"none, no two models are related ({why})"
     listed = ", ".join(map(str, sizes[:20])) + (", ..." if sizes[20:] else "")
     return f"{len(sizes)} of {listed} models ({why})"
 
@@ -146,9 +147,9 @@ def _verdict(rows: list[dict[str, Any]], buffers: int) -> list[str]:
     lines = ["", "average of    models  members' mean  average"]
     lines += [
         f"{row['of']:12}  {row['models']:6}  {row['members_score']:13.4f}  {row['score']:7.4f}  "
-        f"{'keeps the score' if row['kept'] else 'loses it'}"
+        f"{'keeps the score' if row['kept'] else 'loses score'}"
         for row in rows
     ]
     if buffers:
-        lines.append("Running statistics are averaged as they are; estimated again, they may give a higher score.")
+        lines.append("Running statistics are averaged, too. Estimating them again on data may raise the score.")
     return lines

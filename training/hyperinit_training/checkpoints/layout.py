@@ -1,6 +1,6 @@
-"""The order of a state dict's floating-point tensors inside a row, for networks of any architecture.
+"""The layout of a state dict's floating-point tensors in a row of a matrix, for networks of any architecture.
 
-`hyperinit.layout.Layout` knows more, such as neurons and their permutations, of the few kinds of layers it allows.
+`hyperinit.layout.Layout` also knows neurons and permutation groups, but supports only some kinds of layers.
 
 Letters: D values per row.
 """
@@ -19,12 +19,12 @@ from hyperinit.errors import LayoutError
 from hyperinit_training.checkpoints.files import bare_name
 
 Shapes = dict[str, tuple[int, ...]]
-RUNNING = ("running_mean", "running_var")  # last names of statistics, for state dicts without their network
+RUNNING = ("running_mean", "running_var")  # names of buffers where only the state dict is known
 
 
 @dataclass(frozen=True)
 class StateTensor:
-    """One floating-point tensor of a state dict; a buffer, such as a running mean, is not trained."""
+    """One floating-point tensor of a state dict: a parameter, or a buffer such as a running mean."""
 
     name: str
     shape: tuple[int, ...]
@@ -42,8 +42,10 @@ class StateLayout:
 
     Args:
         tensors: in the order of the state dict.
-        tied: names of tensors that share the memory of an earlier one, with its name; a row holds only that.
-        left_out: names of tensors that no row holds: the tied ones, and integers such as `num_batches_tracked`.
+        tied: for each tensor that shares the memory of an earlier one, the name of the earlier one. A row holds tied
+            tensors once.
+        left_out: names of tensors that are not in a row: later names of tied tensors, and integer tensors such as
+            `num_batches_tracked`.
 
     >>> layout = StateLayout.of_module(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)))
     >>> layout.size, int(layout.is_buffer.sum()), layout.left_out
@@ -56,10 +58,10 @@ class StateLayout:
 
     @classmethod
     def of(cls, state: Mapping[str, Tensor], buffers: Set[str] | None = None) -> StateLayout:
-        """Read the layout of a state dict; without names of buffers, running means and variances are taken for them.
+        """Read the layout of a state dict. Default of `buffers`: all running means and variances.
 
         Raises:
-            LayoutError: if there is no floating-point tensor, or a complex one.
+            LayoutError: if a tensor is complex, or if there is no floating-point tensor.
         """
         first: dict[object, str] = {}
         tied, tensors = {}, []
@@ -99,7 +101,7 @@ class StateLayout:
 
     @property
     def slices(self) -> dict[str, slice]:
-        """Where each tensor lies in a row."""
+        """Position of each tensor in a row."""
         ends = accumulate(tensor.size for tensor in self.tensors)
         return {tensor.name: slice(end - tensor.size, end) for tensor, end in zip(self.tensors, ends, strict=True)}
 
@@ -110,7 +112,7 @@ class StateLayout:
         return torch.tensor([tensor.buffer for tensor in self.tensors]).repeat_interleave(sizes)
 
     def select(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the floating-point tensors of a state dict, each once and under its first name."""
+        """Return the floating-point and complex tensors of a state dict. Tied tensors come once, by first name."""
         found = {self.tied.get(name, name): value for name, value in state.items() if name in self.tied}
         return found | {
             name: value
@@ -119,16 +121,16 @@ class StateLayout:
         }
 
     def unflatten(self, row: Tensor) -> dict[str, Tensor]:
-        """Cut a row (D,) into named tensors, as views."""
+        """Return the named tensors of a row (D,) as views."""
         pairs = zip(self.tensors, self.slices.values(), strict=True)
         return {tensor.name: row[place].view(tensor.shape) for tensor, place in pairs}
 
     @torch.no_grad()
     def write_(self, module: nn.Module, row: Tensor) -> nn.Module:
-        """Write a row (D,) into a network and return it; what no row holds, such as counters, stays as it is.
+        """Write a row (D,) into a network in place, and return the network. Integer tensors are not changed.
 
         Raises:
-            LayoutError: if the network's tensors are not those of the layout; nothing is written then.
+            LayoutError: if the network's tensors differ from the layout. The network is not changed then.
         """
         state = self.select({bare_name(name): value for name, value in module.state_dict().items()})
         if problems := differences({name: tuple(value.shape) for name, value in state.items()}, self.shapes):
@@ -139,7 +141,7 @@ class StateLayout:
 
 
 def differences(found: Shapes, wanted: Shapes) -> str:
-    """Say in which tensors two layouts differ; empty if in none.
+    """Describe the tensors in which two layouts differ; empty if they are equal.
 
     >>> differences({"a": (2,), "c": (1,)}, {"a": (3,), "b": (1,)})
     'missing b (1,); unexpected c (1,); a has shape (2,), expected (3,)'

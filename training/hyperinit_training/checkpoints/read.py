@@ -1,4 +1,4 @@
-"""A zoo of checkpoints that somebody else trained: one matrix of weights, whatever the architecture.
+"""Read a zoo of checkpoints of any architecture into one matrix of weights.
 
 Letters: N networks, D values per network.
 """
@@ -30,13 +30,14 @@ class Checkpoints:
     """Networks of one architecture, read from files.
 
     Args:
-        layout: what a row holds, in the order of the network's state dict, or of the first file's without a network.
+        layout: the tensors of a row, in the order of the network's state dict. Without a network it is the order of
+            the first file.
         weights: float32 (N, D), one row per network, parameters and buffers.
         names: N names of files, sorted.
-        digests: N times SHA-256 of the row, as hex.
-        scores: float32 (N,), higher is better; None if not known.
-        epochs: float32 (N,); None if not known.
-        skipped: files that were left out, because they hold NaN or infinity.
+        digests: N SHA-256 digests of the rows, in hexadecimal.
+        scores: float32 (N,), higher is better; None if unknown.
+        epochs: float32 (N,); None if unknown.
+        skipped: names of files that were left out because they hold NaN or infinity.
     """
 
     layout: StateLayout
@@ -53,17 +54,17 @@ class Checkpoints:
 
     @property
     def duplicates(self) -> tuple[tuple[str, ...], ...]:
-        """Names of files whose rows have equal content, group by group."""
+        """Groups of files with equal rows, by name."""
         groups = defaultdict(list)
         for name, digest in zip(self.names, self.digests, strict=True):
             groups[digest].append(name)
         return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
     def evaluated(self, model: Factory, evaluate: Evaluation) -> Checkpoints:
-        """Score every network with `evaluate(module)`, which gets each one in evaluation mode.
+        """Return a copy whose scores are `evaluate(module)` of every network in evaluation mode.
 
         Raises:
-            ZooError: if the evaluation fails or gives no finite number; it names the file.
+            ZooError: if the evaluation fails or returns no finite number. The message names the file.
         """
         module = build(model)
         pairs = zip(self.names, self.weights, strict=True)
@@ -72,23 +73,24 @@ class Checkpoints:
 
 
 def build(model: Factory) -> nn.Module:
-    """Make a network whose weights do not matter, without moving torch's global generator."""
+    """Make a network without advancing torch's global generator."""
     with torch.random.fork_rng(devices=[]):
         return model()
 
 
 @torch.no_grad()
 def score_of(evaluate: Evaluation, module: nn.Module, name: str) -> float:
-    """Return the user's score of one network, which is in evaluation mode.
+    """Return the user's score of one network in evaluation mode.
 
     Raises:
-        ZooError: if the evaluation fails or gives no finite number.
+        ZooError: if the evaluation fails or returns no finite number.
+        OSError: as the evaluation raised it.
     """
     try:
         score = float(evaluate(module.eval()))
     except OSError:
-        raise  # of the user's own files: a missing data set must not read as a bad checkpoint
-    except Exception as error:  # the evaluation is the user's
+        raise  # a missing data set is not the fault of the checkpoint
+    except Exception as error:  # user code may raise anything
         raise ZooError(
             f"evaluate must give a number for every network, got {type(error).__name__} for {name}: {error}"
         ) from error
@@ -107,19 +109,19 @@ def read_checkpoints(
 ) -> Checkpoints:
     """Read a zoo of checkpoints into one matrix.
 
-    Memory: one copy of the zoo in float32, and one checkpoint.
+    Peak memory is one copy of the zoo in float32 plus one checkpoint.
 
     Args:
-        source: a folder, a glob pattern or a `.txt` file of paths, see `state_files.find_files`.
-        model: makes the network; names, shapes and buffers are then its state dict's.
-        scores: a `.csv` or `.json` file of scores, see `score_files.read_scores`; by default the `scores.csv` of a
-            folder, if it has one and there is no `evaluate`.
-        evaluate: gives a network's score, higher is better; needs `model`.
-        skip_bad: leave networks with NaN or infinity out, instead of raising.
+        source: a folder, a glob pattern or a `.txt` file of paths, see `files.find_files`.
+        model: makes the network. If given, the names, shapes and buffers are those of its state dict.
+        scores: a `.csv` or `.json` file of scores, see `scores.read_scores`. Default: the file `scores.csv` in the
+            folder, if it exists and `evaluate` is not given.
+        evaluate: returns the score of a network, higher is better; requires `model`.
+        skip_bad: skip networks with NaN or infinity instead of raising.
 
     Raises:
-        ArgumentError: if there is no such source, or `evaluate` comes without `model` or with `scores`.
-        LayoutError: if a file has other tensors than the network, or than most files.
+        ArgumentError: if `source` does not exist, or if `evaluate` is given without `model` or with `scores`.
+        LayoutError: if the tensors of a file differ from those of the network, or from those of most files.
         ZooError: if a file cannot be read, a value is not finite, a score is missing, or fewer than 8 networks remain.
     """
     if evaluate is not None and (model is None or scores is not None):
@@ -143,11 +145,11 @@ def _check_count(count: int, source: str | Path) -> None:
 
 
 def _read(files: Mapping[str, Path], model: Factory | None, *, skip_bad: bool) -> Checkpoints:
-    """Read all files straight into the rows of one matrix."""
+    """Read each file directly into its row of one matrix."""
     paths = list(files.values())
     layout = StateLayout.of_module(build(model)) if model else StateLayout.of(read_state(paths[0]))
     weights = torch.empty(len(paths), layout.size)
-    # One after the other: on a busy machine threads took up to 30 times as long for small files, 0.7 for large.
+    # No threads: on a busy machine they took up to 30 times as long for small files, and 0.7 times for large files.
     found = [_read_row(path, layout, row) for path, row in zip(paths, weights, strict=True)]
     _check_layouts(paths, [row.shapes for row in found], layout.shapes if model else None)
     bad = [(path, row.bad) for path, row in zip(paths, found, strict=True) if row.bad]
@@ -155,7 +157,7 @@ def _read(files: Mapping[str, Path], model: Factory | None, *, skip_bad: bool) -
         named = ", ".join(f"{path} ({tensor})" for path, tensor in bad[:5])
         raise ZooError(
             f"every value must be finite, got NaN or infinity in {len(bad)} of {len(paths)} networks: "
-            f"{named}{', ...' if bad[5:] else ''}; skip_bad=True leaves them out"
+            f"{named}{', ...' if bad[5:] else ''}; pass skip_bad=True to skip them"
         )
     names = list(files)
     kept = [index for index, row in enumerate(found) if not row.bad]
@@ -169,7 +171,7 @@ def _read(files: Mapping[str, Path], model: Factory | None, *, skip_bad: bool) -
 
 @dataclass(frozen=True)
 class _Row:
-    """What is known of one file: its shapes, its digest, and the first tensor with NaN or infinity, if any."""
+    """The shapes of one file, the digest of its row, and the name of its first tensor with NaN or infinity, if any."""
 
     shapes: Shapes
     digest: str = ""
@@ -177,7 +179,7 @@ class _Row:
 
 
 def _read_row(path: Path, layout: StateLayout, row: Tensor) -> _Row:
-    """Read one file into its row, unless it has another layout."""
+    """Read one file into its row. A file with another layout leaves the row unset."""
     state = layout.select(read_state(path))
     shapes = {name: tuple(value.shape) for name, value in state.items()}
     if shapes != layout.shapes:
@@ -192,7 +194,7 @@ def _read_row(path: Path, layout: StateLayout, row: Tensor) -> _Row:
 
 
 def _check_layouts(paths: list[Path], shapes: list[Shapes], wanted: Shapes | None) -> None:
-    """Raise unless all files have the network's layout, or, without a network, one layout."""
+    """Raise if a file's shapes differ from those of the network, or without a network from those of most files."""
     whose = "the network's tensors"
     if wanted is None:
         keys = [frozenset(each.items()) for each in shapes]

@@ -1,4 +1,4 @@
-"""Scores of checkpoints that were measured elsewhere: a table of file, score and epoch."""
+"""Read tables of checkpoints' scores and epochs, and match them to the checkpoints."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Table = dict[str, tuple[float, float | None]]
 
 
 def read_scores(path: Path) -> Table:
-    """Read scores, higher is better, and epochs by the name of the checkpoint.
+    """Read the score (higher is better) and epoch of each checkpoint, by name.
 
     Args:
-        path: a `.csv` file with the columns `file`, `score` and, if known, `epoch`; or a `.json` file, a list of
-            objects with these keys. Other columns do not count.
+        path: a `.csv` file with the columns `file`, `score` and optionally `epoch`; or a `.json` file with a list of
+            objects with these keys. Other columns are ignored.
 
     Raises:
-        ZooError: if the file is missing, has another form, or names a checkpoint twice.
+        ZooError: if the file is missing, has another format, or names a checkpoint twice.
 
     >>> import tempfile
     >>> place = Path(tempfile.mkdtemp(), "scores.csv")
@@ -41,9 +41,9 @@ def read_scores(path: Path) -> Table:
         elif path.suffix == ".json":
             rows = json.loads(path.read_text(encoding="utf-8"))
         else:
-            raise ZooError(f"scores must lie in a .csv or .json file, got {path}")
+            raise ZooError(f"scores must be a .csv or .json file, got {path}")
     except FileNotFoundError:
-        raise ZooError(f"scores must lie in a .csv or .json file, got {path}, which does not exist") from None
+        raise ZooError(f"scores must be a .csv or .json file, got {path}, which does not exist") from None
     except (OSError, ValueError, csv.Error) as error:
         raise ZooError(f"{path} cannot be read: {type(error).__name__}: {error}") from None
     return _table(rows, path)
@@ -76,19 +76,19 @@ def _number(value: Any, path: Path, what: str) -> float:
 def match_scores(
     table: Table, names: Sequence[str], skipped: Iterable[str], path: Path
 ) -> tuple[Tensor, Tensor | None]:
-    """Bring scores into the order of checkpoints.
+    """Return scores and epochs in the order of the checkpoints.
 
     Args:
-        table: what `read_scores` gave.
-        names: checkpoints, N of them.
-        skipped: checkpoints that need no score.
-        path: the file of the table, for messages.
+        table: from `read_scores`.
+        names: names of N checkpoints.
+        skipped: names of checkpoints that were left out. The table may contain them, but need not.
+        path: file of the table, for messages.
 
     Returns:
-        Scores, float32 (N,), and epochs, float32 (N,), or None if not every checkpoint has one.
+        Scores, float32 (N,), and epochs, float32 (N,), or None if a checkpoint has none.
 
     Raises:
-        ZooError: if the table names unknown checkpoints or lacks some, or a score is not finite.
+        ZooError: if the table names an unknown checkpoint or lacks one, or if a score is not finite.
     """
     known = [*names, *skipped]
     if unknown := [name for name in table if name not in set(known)]:

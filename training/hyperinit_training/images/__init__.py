@@ -1,1 +1,1 @@
-"""Image data sets: download, formats, splits and preprocessing."""
+"""Image data sets: downloads, file formats, splits and preprocessing."""

@@ -1,4 +1,4 @@
-"""Image data sets as arrays: found on disk, checked, split, and prepared as the zoos expect them.
+"""Image data sets as arrays: loading, validation, splits and the preprocessing that the zoos expect.
 
 Letters used for array shapes: n images, C channels, H rows, W columns.
 """
@@ -32,7 +32,7 @@ SIDE = 28  # rows and columns of the zoos' images
 class Images:
     """One data set: uint8 images (n, C, H, W) and int64 labels (n,) of three splits.
 
-    `mean` and `std` normalise by channel, on the scale where 255 is 1.
+    `mean` and `std` normalise each channel after pixels were scaled to 0..1.
     """
 
     name: str
@@ -55,10 +55,10 @@ class Images:
             raise UnknownNameError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}")
         x, y = getattr(self, f"x_{split}"), getattr(self, f"y_{split}")
         mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (self.mean, self.std))
-        return (x.astype(np.float32) / np.float32(255) - mean) / std, y
+        return (x.astype(np.float32) / np.float32(255) - mean) / std, y  # mean, std: (C, 1, 1)
 
     def subset(self, count: int) -> Images:
-        """Keep the first `count` training images, in their order; the other splits and `mean`, `std` stay.
+        """Keep the first `count` training images in order. The other splits, `mean` and `std` do not change.
 
         Raises:
             ArgumentError: if there are fewer training images, or `count` is below 1.
@@ -69,32 +69,37 @@ class Images:
 
 
 @dataclass(frozen=True)
-class _Rule:
-    """How the paper prepares one data set: share of validation images, normalisation, channels, pixels."""
+class Rule:
+    """The paper's preparation of one data set: share of validation images, normalisation, channels, preprocessing."""
 
     val_share: float
-    mean: tuple[float, ...] | None = None  # None: measured on the training split
+    mean: tuple[float, ...] | None = None  # None: computed from the training split
     std: tuple[float, ...] | None = None
-    channels: int | None = None  # None: 28x28 is not asked for either
+    channels: int | None = None  # None: any number of channels and any image size
     prepare: Callable[[Pixels], Pixels] | None = None
 
 
 def load_images(name: str, data: str | Path | None = None, *, verify: bool = False) -> Images:
-    """Load a data set: validation images are split off the training images with seed 42.
+    """Load a data set and split validation images off the training images with seed 42.
+
+    The name selects the paper's preprocessing. "svhn" is converted to grey and cropped to 28x28. "cifar10" and "stl10"
+    are resized to 28x28. Images of other names keep their size.
 
     Args:
         name: "digits" comes with scikit-learn. "mnist", "svhn", "cifar10" and "stl10" read the official files, which
-            `hyperinit data NAME --data DIR` fetches, or an .npz file; any other name an .npz file. The paper's
-            preprocessing goes by the name: SVHN becomes grey and is cropped to 28x28, CIFAR-10 and STL-10 are resized
-            to 28x28, any other name is left as it is.
-        data: folder of the official files, or the folder above one called `name`; or an .npz file with x_train,
-            y_train, x_test, y_test: uint8 images (n, C, H, W), (n, H, W, C) or (n, H, W), and integer labels (n,).
-        verify: compare official files with their published digests first.
+            `hyperinit data NAME --data DIR` downloads, or an .npz file. Any other name needs an .npz file.
+        data: folder of the official files, a folder with a subfolder called `name`, or an .npz file. The .npz file
+            has x_train, y_train, x_test and y_test: uint8 images (n, C, H, W), (n, H, W, C) or (n, H, W), and integer
+            labels (n,).
+        verify: first compare the official files with their published digests.
+
+    Returns:
+        uint8 images (n, C, H, W) and int64 labels (n,) of the three splits, with the mean and std for normalisation.
 
     Raises:
-        UnknownNameError: for a name that is not known, unless `data` is an .npz file.
-        ArgumentError: if `verify` is asked of images that have no published digests.
-        DataError: if files are missing, damaged, or hold something else than images and their labels.
+        UnknownNameError: if `name` is unknown and `data` is not an .npz file.
+        ArgumentError: if `verify` is set for images without published digests.
+        DataError: if files are missing, damaged, or do not hold images and their labels.
 
     Source: split, sizes and normalisation from Schürholt et al. 2022, arXiv:2209.14733, Table 7 and released code.
 
@@ -104,31 +109,36 @@ def load_images(name: str, data: str | Path | None = None, *, verify: bool = Fal
     """
     path = None if data is None else Path(data)
     is_npz = path is not None and path.suffix == ".npz"
-    if not is_npz and name not in _RULES:
-        close = [f"did you mean {match!r}? " for match in get_close_matches(name, _RULES, n=1)]
-        hint = "".join(close) + f"Choose from {', '.join(_RULES)}, or give data=FILE.npz."
+    if not is_npz and name not in RULES:
+        close = [f"did you mean {match!r}? " for match in get_close_matches(name, RULES, n=1)]
+        hint = "".join(close) + f"Choose from {', '.join(RULES)}, or pass your own images "
+        hint += "as an .npz file: data='FILE.npz' in Python, --data FILE.npz on the command line."
         raise UnknownNameError(f"unknown images {name!r}; {hint}")
     if verify and (is_npz or name == "digits"):
-        raise ArgumentError(f"verify needs official files, which have published digests, got {path or name}")
+        raise ArgumentError(f"verify=True needs official files, which have published digests, got {path or name}")
     if path is not None and is_npz:
-        return _split(name, _RULES.get(name, _Rule(1 / 6)), _read_npz(path))
+        return _split(name, RULES.get(name, Rule(1 / 6)), _read_npz(path))
     if name == "digits":
         if path is not None:
-            raise DataError(f"digits come with scikit-learn: data must be None or an .npz file, got {path}")
-        return _split(name, _RULES[name], _read_digits())
-    return _split(name, _RULES[name], formats.read(name, path, verify=verify))
+            raise DataError(
+                f"data must be left out or an .npz file for digits, which come with scikit-learn, got {path}"
+            )
+        return _split(name, RULES[name], _read_digits())
+    return _split(name, RULES[name], formats.read(name, path, verify=verify))
 
 
-def _split(name: str, rule: _Rule, arrays: dict[str, NDArray[np.generic]]) -> Images:
-    """Check and prepare the images, and split the training images as torch's `random_split` does."""
+def _split(name: str, rule: Rule, arrays: dict[str, NDArray[np.generic]]) -> Images:
+    """Validate and preprocess the images, and split the training images as torch's `random_split` does."""
     x_train, x_test = (_prepared(arrays[f"x_{s}"], rule, f"{name} x_{s}") for s in ("train", "test"))
     y_train, y_test = (_labels(arrays[f"y_{s}"], len(arrays[f"x_{s}"]), name) for s in ("train", "test"))
     if x_train.shape[1:] != x_test.shape[1:]:
-        raise DataError(f"{name} x_train and x_test must agree, got {x_train.shape} and {x_test.shape}")
+        raise DataError(
+            f"{name} x_train and x_test must have images of one shape, got {x_train.shape} and {x_test.shape}"
+        )
     val = round(len(x_train) * rule.val_share)
     if not 0 < val < len(x_train):
-        raise DataError(f"{name} must have more training images to split some off, got {len(x_train)}")
-    order = torch.randperm(len(x_train), generator=torch.Generator().manual_seed(SEED)).numpy()
+        raise DataError(f"{name} x_train must have enough images for training and validation, got {len(x_train)}")
+    order = torch.randperm(len(x_train), generator=torch.Generator().manual_seed(SEED)).numpy()  # as `random_split`
     train, held = order[: len(order) - val], order[len(order) - val :]
     mean, std = rule.mean, rule.std
     if mean is None or std is None:
@@ -139,28 +149,32 @@ def _split(name: str, rule: _Rule, arrays: dict[str, NDArray[np.generic]]) -> Im
 def _labels(y: NDArray[np.generic], count: int, name: str) -> Labels:
     if y.shape != (count,) or y.dtype.kind not in "iu":
         raise DataError(f"{name} must have one integer label for each of {count} images, got {y.dtype} {y.shape}")
-    if y.min() < 0 or (name in _RULES and y.max() > 9):
-        raise DataError(f"{name} must have labels {'in 0..9' if name in _RULES else '>= 0'}, got {y.min()}..{y.max()}")
+    if y.min() < 0 or (name in RULES and y.max() > 9):
+        raise DataError(f"{name} must have labels {'in 0..9' if name in RULES else '>= 0'}, got {y.min()}..{y.max()}")
     return y.astype(np.int64)
 
 
-def _prepared(x: NDArray[np.generic], rule: _Rule, what: str) -> Pixels:
+def _prepared(x: NDArray[np.generic], rule: Rule, what: str) -> Pixels:
     if x.dtype != np.uint8 or x.ndim not in (3, 4) or 0 in x.shape:
         raise DataError(f"{what} must be uint8 (n, C, H, W), (n, H, W, C) or (n, H, W), n > 0, got {x.dtype} {x.shape}")
     if x.ndim == 4 and x.shape[1] not in (1, 3):
-        x = x.transpose(0, 3, 1, 2)
-    pixels: Pixels = np.array(x, np.uint8, order="C").reshape(len(x), -1, *x.shape[-2:])
+        x = x.transpose(0, 3, 1, 2)  # (n, H, W, C) -> (n, C, H, W)
+    pixels: Pixels = np.array(x, np.uint8, order="C").reshape(len(x), -1, *x.shape[-2:])  # (n, H, W) gets C = 1
     if rule.prepare is not None:
         pixels = rule.prepare(pixels)
     if rule.channels and pixels.shape[1:] != (rule.channels, SIDE, SIDE):
-        raise DataError(f"{what} must give {rule.channels} channels of {SIDE}x{SIDE} pixels, got {x.shape}")
+        want = f"(n, {rule.channels}, {SIDE}, {SIDE})"
+        raise DataError(f"{what} must have shape {want} after preprocessing, got {x.shape} before it")
     if pixels.shape[1] not in (1, 3):
         raise DataError(f"{what} must have 1 or 3 channels, got {x.shape}")
     return pixels
 
 
 def _moments(x: Pixels, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation by channel, 255 being 1; from counts of grey levels, which are exact."""
+    """Return mean and standard deviation of each channel, with pixels scaled to 0..1.
+
+    They are computed from counts of the 256 levels, so there is no rounding error of a long float sum.
+    """
     level = np.arange(256) / 255
     shares = [np.bincount(x[:, c].ravel(), minlength=256) / x[:, c].size for c in range(x.shape[1])]
     mean = [float(share @ level) for share in shares]
@@ -171,37 +185,38 @@ def _moments(x: Pixels, name: str) -> tuple[tuple[float, ...], tuple[float, ...]
 
 
 def _grey_crop(x: Pixels) -> Pixels:
-    """ITU-R 601 luma in Pillow's integer arithmetic, then the central 28x28."""
+    """Convert to ITU-R 601 luma in Pillow's integer arithmetic, and crop the central 28x28 pixels."""
     if x.shape[1] == 3:
         red, green, blue = (x[:, c : c + 1].astype(np.uint32) for c in range(3))
+        # Weights 0.299, 0.587, 0.114 times 2**16; 32768 rounds to the nearest integer.
         x = ((red * 19595 + green * 38470 + blue * 7471 + 32768) >> 16).astype(np.uint8)
     top, left = (round((size - SIDE) / 2) for size in x.shape[2:])
     return x[:, :, top : top + SIDE, left : left + SIDE].copy()
 
 
 def _resize(x: Pixels) -> Pixels:
-    """Bilinear with antialiasing, down to 28x28; only larger images are changed."""
+    """Resize larger images to 28x28, bilinear with antialiasing. Return other images unchanged."""
     if min(x.shape[2:]) < SIDE or x.shape[2:] == (SIDE, SIDE):
         return x
     small = functional.interpolate(torch.from_numpy(x), (SIDE, SIDE), mode="bilinear", antialias=True)
     return np.asarray(small.numpy(), np.uint8)
 
 
-_RULES = {
-    "digits": _Rule(200 / 1397),  # 1,197 + 200
-    "mnist": _Rule(1 / 6, (0.1307,), (0.3081,), 1),  # 50,000 + 10,000
-    "svhn": _Rule(13257 / 73257, (0.5,), (0.5,), 1, _grey_crop),  # 60,000 + 13,257
-    "cifar10": _Rule(8 / 50, (0.5,) * 3, (0.5,) * 3, 3, _resize),  # 42,000 + 8,000
-    "stl10": _Rule(800 / 5000, (0.5,) * 3, (0.5,) * 3, 3, _resize),  # 4,200 + 800
+RULES = {
+    "digits": Rule(200 / 1397),  # 1,197 + 200
+    "mnist": Rule(1 / 6, (0.1307,), (0.3081,), 1),  # 50,000 + 10,000
+    "svhn": Rule(13257 / 73257, (0.5,), (0.5,), 1, _grey_crop),  # 60,000 + 13,257
+    "cifar10": Rule(8 / 50, (0.5,) * 3, (0.5,) * 3, 3, _resize),  # 42,000 + 8,000
+    "stl10": Rule(800 / 5000, (0.5,) * 3, (0.5,) * 3, 3, _resize),  # 4,200 + 800
 }
 
 
 def _read_digits() -> dict[str, NDArray[np.generic]]:
-    """scikit-learn's 1,797 handwritten digits: 8x8 pixels of 0..16 resized to 28x28; 400 are held out to test."""
+    """Read scikit-learn's 1,797 handwritten digits, resize 8x8 to 28x28 pixels, and hold out 400 for testing."""
     from sklearn.datasets import load_digits
 
     pixels, y = load_digits(return_X_y=True)
-    small = torch.from_numpy(pixels).float().reshape(-1, 1, 8, 8) * (255 / 16)
+    small = torch.from_numpy(pixels).float().reshape(-1, 1, 8, 8) * (255 / 16)  # levels 0..16 -> 0..255
     x = functional.interpolate(small, (SIDE, SIDE), mode="bilinear", antialias=False).round().byte().numpy()
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(SEED)).numpy()
     x, y = x[order], y[order]

@@ -1,4 +1,4 @@
-"""The official image files: where they lie, their published MD5 digests, and how they are fetched."""
+"""The official image files: URLs, published MD5 digests, and the download."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hyperinit.hub import download
 
 @dataclass(frozen=True)
 class Remote:
-    """One official file: its name, its published MD5 in hexadecimal, and its addresses, the first one tried first."""
+    """One official file: its name, its published MD5 in hexadecimal, and its URLs in the order of trial."""
 
     name: str
     md5: str
@@ -45,24 +45,24 @@ FILES = {
 
 
 def fetch(name: str, data: str | Path) -> list[Path]:
-    """Fetch the official files of a data set into `data/NAME`, or into `data` if some of them lie there.
+    """Download the official files of a data set into `data/NAME`, or into `data` if it already has some of them.
 
-    A file that is there with the right digest is not fetched again. One with another digest is never overwritten.
+    A file with the published digest is not downloaded again. A file with another digest is never overwritten.
 
     Args:
         name: a key of `FILES`.
-        data: folder for image data; made if need be.
+        data: folder for image data, created if necessary.
 
     Returns:
         The paths of the files, in the order of `FILES`.
 
     Raises:
-        UnknownNameError: for another name.
-        DataError: if a file cannot be fetched, has another digest than published, or HYPERINIT_OFFLINE forbids it.
+        UnknownNameError: if `name` is not a key of `FILES`.
+        DataError: if a download fails, HYPERINIT_OFFLINE is set, or a file does not have its published digest.
     """
     if name not in FILES:
-        hint = "digits come with scikit-learn; " if name == "digits" else ""
-        raise UnknownNameError(f"unknown images {name!r}; {hint}what can be fetched is {', '.join(FILES)}")
+        hint = "digits come with scikit-learn and need no download; " if name == "digits" else ""
+        raise UnknownNameError(f"unknown images {name!r}; {hint}choose from {', '.join(FILES)}")
     data = Path(data)
     flat = any((data / remote.name).is_file() for remote in FILES[name])
     folder = data if flat else data / name
@@ -70,14 +70,14 @@ def fetch(name: str, data: str | Path) -> list[Path]:
 
 
 def check(remote: Remote, path: Path) -> None:
-    """Compare a file with the published digest.
+    """Compare a file with its published digest.
 
     Raises:
-        DataError: if it differs.
+        DataError: if the digests differ.
     """
     if (got := digest(path, "md5")) != remote.md5:
         raise DataError(
-            f"{path} must have the published MD5 {remote.md5}, got {got}; move it away and fetch {remote.urls[0]}"
+            f"{path} must have the published MD5 {remote.md5}, got {got}; move it away and download {remote.urls[0]}"
         )
 
 

@@ -1,1 +1,1 @@
-"""The machine: processes, devices, precision, and the files of a run."""
+"""Processes, devices, precision, and the files of a training run."""

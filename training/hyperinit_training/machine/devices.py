@@ -1,4 +1,4 @@
-"""Where training runs: on the CPU, or on a GPU that is really there."""
+"""The device that trains: the CPU, or a GPU that is available."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from hyperinit_training.machine import processes
 
 
 def device_of(name: str | torch.device) -> torch.device:
-    """Return the device of a name, "cpu", "cuda" or "cuda:1"; one that is not there is an error, never another device.
+    """Return the device called "cpu", "cuda" or "cuda:N". An unavailable device is an error; there is no fallback.
 
-    Of several processes on one machine, each takes "cuda" as the GPU of its own number there.
+    If several processes train together, "cuda" is the GPU with the process's local rank.
 
     Raises:
-        ArgumentError: for another kind of device, or a GPU that PyTorch does not see.
+        ArgumentError: for another kind of device, or a GPU that PyTorch does not find.
 
     >>> device_of("cpu")
     device(type='cpu')
@@ -31,20 +31,21 @@ def device_of(name: str | torch.device) -> torch.device:
         raise ArgumentError(f"device must be cpu, cuda or cuda:N, got {str(device)!r}")
     if not torch.cuda.is_available():
         raise ArgumentError(
-            f"device {device} needs a GPU and a PyTorch built for it, and PyTorch {torch.__version__} sees none here; "
-            "say cpu, or install another PyTorch or driver"
+            f"device {device} needs a GPU and a PyTorch built for it, but PyTorch {torch.__version__} finds no GPU; "
+            "choose device cpu, or install a matching PyTorch build and driver"
         )
-    there = torch.cuda.device_count()
+    available = torch.cuda.device_count()
     index = device.index
     if index is None:
-        index = int(os.environ.get("LOCAL_RANK", 0)) % there if processes.count() > 1 else torch.cuda.current_device()
-    if index >= there:
-        raise ArgumentError(f"device must be one of cuda:0 to cuda:{there - 1}, got {device}")
+        local_rank = int(os.environ.get("LOCAL_RANK", 0))  # torchrun sets it; processes beyond the last GPU share
+        index = local_rank % available if processes.count() > 1 else torch.cuda.current_device()
+    if index >= available:
+        raise ArgumentError(f"device must be one of cuda:0 to cuda:{available - 1}, got {device}")
     return torch.device("cuda", index)
 
 
 def global_generator(device: torch.device) -> torch.Generator:
-    """Return the generator from which PyTorch draws on a device where nobody gives one, such as for dropout."""
+    """Return PyTorch's default generator of a device, from which for example dropout draws."""
     if device.type == "cpu":
         return torch.default_generator
     found: torch.Generator = torch.cuda.default_generators[device.index]
@@ -52,7 +53,7 @@ def global_generator(device: torch.device) -> torch.Generator:
 
 
 def described(device: torch.device) -> str:
-    """Name a device for people and files.
+    """Return the name of a device for messages and files, with the GPU's model.
 
     >>> described(torch.device("cpu"))
     'cpu'

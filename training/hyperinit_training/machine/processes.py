@@ -1,8 +1,8 @@
-"""Several processes that train together, started by `torchrun`; without it there is one, and nothing here does a thing.
+"""Data-parallel training in several processes started by `torchrun`. Without it, one process works without communication.
 
-All processes draw the same random numbers, each codes its share of the rows, and every one computes the loss of the
-whole batch from what `gather` and `mean` bring together. Their gradients are such that the *average* over the
-processes of a parameter's gradient is that of the whole batch's loss, so `average_gradients` completes a step.
+All processes draw the same random numbers. Each encodes its share of the rows of a batch. `gather` and `mean` combine
+the shares, so that every process computes the loss of the whole batch. They scale gradients such that the average of a
+parameter's gradient over the processes is its gradient for the whole batch. `average_gradients` computes that average.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
-PATIENCE = timedelta(days=30)  # others wait while one trains its part of a zoo; torchrun ends them if that one dies
+PATIENCE = timedelta(days=30)  # a process waits while others train their part of a zoo; torchrun ends all if one dies
 Made = TypeVar("Made")
 
 
 @contextmanager
 def started() -> Iterator[None]:
-    """Join the other processes of a `torchrun` job while the block runs; without one, do nothing."""
+    """Join the other processes of a `torchrun` job while the block runs. Outside of such a job this is a no-op."""
     if "WORLD_SIZE" not in os.environ:
         yield
         return
@@ -34,7 +34,7 @@ def started() -> Iterator[None]:
 
 
 def rank() -> int:
-    """Return this process's number, 0 to `count() - 1`.
+    """Return the rank of this process, 0 to `count() - 1`.
 
     >>> rank(), count()
     (0, 1)
@@ -43,17 +43,17 @@ def rank() -> int:
 
 
 def count() -> int:
-    """Return how many processes train together."""
+    """Return the number of processes that train together."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def is_first() -> bool:
-    """Say whether this process is the one that writes the files."""
+    """Return whether this process has rank 0, which writes the files."""
     return rank() == 0
 
 
 def share() -> slice:
-    """Return what this process takes of any sequence: every `count()`-th item, from its rank on.
+    """Return the slice of a sequence that this process handles: every `count()`-th item, starting at its rank.
 
     >>> list(range(5))[share()]
     [0, 1, 2, 3, 4]
@@ -62,19 +62,19 @@ def share() -> slice:
 
 
 def cores() -> int:
-    """Return how many cores of this machine a process has, at least 1."""
-    beside = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if distributed.is_initialized() else 1
-    return max(1, (os.cpu_count() or 1) // beside)
+    """Return the number of CPU cores per process on this machine, at least 1."""
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if distributed.is_initialized() else 1
+    return max(1, (os.cpu_count() or 1) // local)
 
 
 def barrier() -> None:
-    """Wait until all processes are here."""
+    """Wait until all processes have called this function."""
     if count() > 1:
         distributed.barrier()
 
 
 def once(make: Callable[[], Made], read: Callable[[], Made]) -> Made:
-    """Let the first process make something in the shared folder, and the others read it when it is there.
+    """Call `make` in the first process, which writes to a shared folder, then `read` in the others.
 
     >>> once(lambda: "made", lambda: "read")
     'made'
@@ -85,7 +85,7 @@ def once(make: Callable[[], Made], read: Callable[[], Made]) -> Made:
 
 
 def from_first(tensor: Tensor) -> Tensor:
-    """Return the first process's tensor; the others give one of the same shape and dtype.
+    """Return the tensor of the first process. The others must pass one of the same shape and dtype.
 
     >>> from_first(torch.tensor([1.0]))
     tensor([1.])
@@ -98,7 +98,7 @@ def from_first(tensor: Tensor) -> Tensor:
 
 
 def agreed(number: float) -> float:
-    """Return the first process's number, so that all decide alike on what they timed or found on a disk.
+    """Return the number of the first process, so that all processes decide alike on a timing or a file's existence.
 
     >>> agreed(2)
     2.0
@@ -107,7 +107,7 @@ def agreed(number: float) -> float:
 
 
 def same(number: int) -> bool:
-    """Say whether all processes have one number, below 2**53; all get the same answer.
+    """Return whether all processes passed an equal number (below 2**53). Every process gets the same answer.
 
     >>> same(3)
     True
@@ -117,14 +117,14 @@ def same(number: int) -> bool:
 
 
 def gather(part: Tensor, rows: int) -> Tensor:
-    """Put the rows together of which each process has its `share`.
+    """Combine the rows of all processes, each of which holds its `share`.
 
     Args:
-        part: this process's rows, those numbered `range(rows)[share()]`, float, (r, ...).
-        rows: how many there are in all.
+        part: the rows `range(rows)[share()]` of this process, float, (r, ...).
+        rows: number of rows of all processes together.
 
     Returns:
-        All rows in their order, (rows, ...), the same in every process; gradients flow to this process's rows.
+        All rows in order, (rows, ...), equal in every process. Gradients flow to the rows of this process only.
 
     >>> gather(torch.tensor([1.0, 2.0]), 2)
     tensor([1., 2.])
@@ -133,7 +133,7 @@ def gather(part: Tensor, rows: int) -> Tensor:
 
 
 def mean(part: Tensor) -> Tensor:
-    """Average a tensor over the processes; the gradient flows to this process's part.
+    """Average a tensor over the processes. Gradients flow to the tensor of this process only.
 
     >>> mean(torch.tensor(2.0))
     tensor(2.)
@@ -142,32 +142,38 @@ def mean(part: Tensor) -> Tensor:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace all gradients by their average over the processes, in one sum; then they are equal to the last bit."""
+    """Replace all gradients by their average over the processes, which is bitwise equal in all of them.
+
+    Every process must have gradients for the same parameters, because they travel as one flat vector.
+    """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if count() == 1 or not gradients:
         return
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    flat = torch.cat([gradient.flatten() for gradient in gradients])  # one all-reduce is faster than many
     _sum(flat)
     for gradient, found in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(found.view_as(gradient) / count())
 
 
 class _Gather(torch.autograd.Function):
-    """Summing what is zero elsewhere is exact, and takes shares of unequal size."""
+    """Gather rows by a sum. An all-gather would need shares of equal size."""
 
     @staticmethod
     def forward(ctx: Any, part: Tensor, rows: int) -> Tensor:
-        whole = part.new_zeros(rows, *part.shape[1:])
+        whole = part.new_zeros(rows, *part.shape[1:])  # (rows, ...)
         whole[share()] = part
-        _sum(whole)
+        _sum(whole)  # exact: every row is zero in all processes but one
         return whole
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        # `average_gradients` adds the shares and divides by count(), but the whole gradient is their plain sum.
         return gradients[0][share()] * count(), None
 
 
 class _Mean(torch.autograd.Function):
+    """Average by a sum over the processes."""
+
     @staticmethod
     def forward(ctx: Any, part: Tensor) -> Tensor:
         total = part.detach().clone()
@@ -176,7 +182,7 @@ class _Mean(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return gradients[0]
+        return gradients[0]  # the factor 1 / count() of a mean cancels with the one explained in `_Gather.backward`
 
 
 def _sum(tensor: Tensor) -> None:

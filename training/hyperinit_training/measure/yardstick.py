@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hyperinit_training.train_zoo import compiled_cnn
-from hyperinit_training.train_zoo.kernels import Floats
+from hyperinit_training.train_zoo.schedules import Floats
 from hyperinit_training.zoo.zoo import Zoo
 
 Data = tuple[Floats, NDArray[np.int64]]

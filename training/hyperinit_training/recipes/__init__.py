@@ -1,1 +1,1 @@
-"""Recipes: everything that makes a zoo and its hyper-representation, as data."""
+"""Recipes: how to train a zoo and its autoencoder, as frozen dataclasses and TOML files."""

@@ -1,4 +1,4 @@
-"""Recipes: how a zoo and its hyper-representation are made, as frozen dataclasses read from TOML."""
+"""Read a recipe, that is a zoo, its autoencoder and its samplers, from a TOML file."""
 
 from __future__ import annotations
 
@@ -19,10 +19,21 @@ Section = TypeVar("Section", bound="ZooRecipe | AutoencoderRecipe | SamplerOptio
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One TOML file: a zoo, the hyper-representation trained on it, and the numbers of its samplers.
+    """The contents of one TOML file.
 
-    A bandwidth of 0 is chosen by validation images. `rank_by` names the images whose accuracy ranks the anchors, and so
-    decides which are the top 30 %: "val", or "test" as in the released code, to reproduce it.
+    Args:
+        name: name of the file without its suffix.
+        title: title of the source, for its card.
+        licence: licence of the source.
+        citation: work to cite for the images.
+        zoo: how the networks are trained.
+        autoencoder: how the autoencoder is built and trained.
+        samplers: options of the samplers. With a bandwidth of 0, validation images choose the bandwidth.
+        rank_by: images whose accuracy ranks the anchors and so selects the top 30 %: "val", or "test" as in the
+            released code.
+
+    Raises:
+        ArgumentError: if `rank_by` is not allowed.
     """
 
     name: str
@@ -35,20 +46,27 @@ class Recipe:
     rank_by: str = "val"
 
     def __post_init__(self) -> None:
-        """Check what no section checks."""
+        """Check the keys outside of the sections."""
         require(self.rank_by in ("val", "test"), f"rank_by must be val or test, got {self.rank_by!r}")
 
 
 def recipes() -> list[str]:
-    """Names of the recipes that come with the package."""
+    """Return the names of the recipes that come with the package.
+
+    >>> "mnist-tuned" in recipes()
+    True
+    """
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
 def load_recipe(name: str) -> Recipe:
     """Read a recipe by name, or from a path that ends in `.toml`.
 
+    Args:
+        name: a name of `recipes()`, or a path that ends in `.toml`.
+
     Raises:
-        UnknownNameError: with the nearest names, if there is no such recipe.
+        UnknownNameError: if there is no such recipe. The message suggests similar names.
         ArgumentError: if the file has an unknown key or a value that is not allowed.
 
     >>> load_recipe("digits-tuned").zoo.images
@@ -73,6 +91,7 @@ def load_recipe(name: str) -> Recipe:
 
 
 def _section(kind: type[Section], data: dict[str, Any], path: Path) -> Section:
+    """Build the dataclass of one TOML table. Lists become tuples."""
     unknown = set(data) - {f.name for f in fields(kind)}
     if unknown:
         known = ", ".join(f.name for f in fields(kind))
@@ -80,5 +99,5 @@ def _section(kind: type[Section], data: dict[str, Any], path: Path) -> Section:
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
     try:
         return kind(**values)
-    except TypeError as error:
+    except TypeError as error:  # a key is missing, or a check compares a string with a number
         raise ArgumentError(f"{path}: {error}") from None

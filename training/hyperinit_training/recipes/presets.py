@@ -1,4 +1,4 @@
-"""Which autoencoder suits a zoo: by the size of its networks, their families, and how long one will wait."""
+"""Choose an autoencoder recipe by the size of the networks, their families and the available time."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from hyperinit.layout import Layout
 from hyperinit_training.recipes.autoencoder import AutoencoderRecipe
 
 PRESETS = ("tiny", "small", "paper")
-LARGE = 50_000  # weights of a network, above which it is cut into chunks
-INDICES = 25_000_000  # numbers that all precomputed permutations may take, 4 bytes each
-WHOLE = {  # one latent for a network
+LARGE = 50_000  # weights per network above which the autoencoder works on chunks
+INDICES = 25_000_000  # limit of permutations * weights, at 4 bytes each 100 MB
+WHOLE = {  # one latent per network
     "tiny": {"width": 64, "feedforward": 256, "latent": 64, "batch": 32, "steps": 400},
     "small": {"width": 128, "feedforward": 512, "latent": 256, "batch": 64, "steps": 2000},
     "paper": {**asdict(TABLE8["mnist"]), "batch": 64, "rate": 1e-4, "steps": 10_000},
 }
-CHUNKED = {  # one for each chunk, after SANE, arXiv:2406.09997
+CHUNKED = {  # one latent per chunk, as in SANE, arXiv:2406.09997
     "tiny": {"chunk": 256, "width": 64, "feedforward": 256, "latent": 16, "window": 32, "halo": 8, "batch": 8,
              "steps": 300},
     "small": {"chunk": 256, "width": 128, "feedforward": 512, "latent": 32, "window": 64, "halo": 16, "batch": 16,
@@ -28,20 +28,21 @@ CHUNKED = {  # one for each chunk, after SANE, arXiv:2406.09997
 
 
 def preset(name: str, layout: Layout, models: int, *, one_family: bool, seed: int = 0) -> AutoencoderRecipe:
-    """Return how to train on a zoo.
+    """Return the recipe of an autoencoder for a zoo.
 
-    Networks of one family differ little and lie in one basin: they are described relative to their mean, and neither
-    permuted nor erased. Others are permuted, where the layout has groups.
+    Networks of one family differ little and lie in one loss basin. Their weights are standardised by the zoo's mean
+    network, and views are neither permuted nor erased. Other networks are permuted if the layout has permutation
+    groups.
 
     Args:
-        name: "tiny" (to see whether all works), "small" (two cores) or "paper" (a GPU, or days).
-        layout: of the networks.
-        models: how many there are to train on.
-        one_family: whether most of them come from one base.
-        seed: decides everything.
+        name: "tiny" (a quick check of the pipeline), "small" (two cores) or "paper" (a GPU, or days).
+        layout: layout of the networks.
+        models: number of training networks. The batch is at most this large.
+        one_family: True if most networks come from one base.
+        seed: seed of every random choice.
 
     Raises:
-        UnknownNameError: for another name.
+        UnknownNameError: if there is no such preset.
 
     >>> from torch import nn
     >>> preset("small", Layout.of(nn.Linear(300, 300)), 20, one_family=True).chunk

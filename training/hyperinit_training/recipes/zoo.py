@@ -19,10 +19,10 @@ VARIED = ("activation", "decay", "dropout", "init", "rate")
 
 @dataclass(frozen=True, kw_only=True)
 class ZooRecipe:
-    """How the networks of a zoo are trained.
+    """Train the networks of a zoo.
 
-    With `families` = 0 every model starts from its own seed. With families, that many ancestors are trained and the
-    models branch off from them in equal numbers, each with its own data order and a rate falling to zero.
+    With `families` = 0 every model starts from its own seed. Otherwise this many ancestors are trained, and each is
+    the start of equally many models. Each model has its own data order and a learning rate that falls to zero.
 
     Args:
         images: name of the data set.
@@ -30,20 +30,25 @@ class ZooRecipe:
         families: number of ancestors, 0 for none.
         init: "default" (PyTorch's), "uniform" (U(0, 1), the paper's), "normal" (N(0, 1)), "kaiming_uniform" or
             "kaiming_normal".
-        activation: of the CNN.
-        batch: images a step.
-        rate: learning rate of Adam, of seeds or ancestors.
+        activation: activation function of the CNN.
+        batch: images per step.
+        rate: learning rate of Adam for seeds or ancestors.
         schedule: "constant", or "linear" for a rate that falls to zero.
         decay: weight decay of Adam.
-        dropout: behind the activations of both 5x5 convolutions and of the first dense layer.
-        vary: hyperparameters in which seeds differ, each with its values: activation, decay, dropout, init, rate. The
-            models go through all combinations, in an order of the seed's.
-        epochs: epochs of training, of seeds or ancestors.
-        snapshots: epochs at which seeds are kept; empty means the last.
-        branch_rate: first learning rate of a family's members.
-        branch_epochs: epochs of a family's members.
+        dropout: dropout probability after the activations of both 5x5 convolutions and of the first dense layer.
+        vary: values of the hyperparameters in which seeds differ: activation, decay, dropout, init, rate. The models
+            go through all combinations in an order that `seed` decides.
+        epochs: training epochs of seeds or ancestors.
+        snapshots: epochs after which seeds are saved. Empty means the last epoch alone.
+        branch_rate: first learning rate of the members of a family.
+        branch_epochs: training epochs of the members of a family.
         limit: number of training images, 0 for all.
-        seed: decides everything.
+        seed: seed of every random choice.
+
+    Raises:
+        ArgumentError: if a value is not allowed.
+
+    Source: Schürholt et al. 2022, arXiv:2209.14733, Table 7 and Appendix D.
     """
 
     images: str
@@ -65,25 +70,28 @@ class ZooRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the values that no other code checks."""
+        """Check the values."""
         require(self.models >= 1, f"models must be at least 1, got {self.models}")
         per = self.models / max(1, self.families)
         require(per == int(per), f"models must be a multiple of families, got {self.models} and {self.families}")
         require(self.schedule in ("constant", "linear"), f"schedule must be constant or linear, got {self.schedule!r}")
         require(self.init in INITS, f"init must be one of {', '.join(INITS)}, got {self.init!r}")
-        require(self.activation in ACTIVATIONS, f"unknown activation {self.activation!r}, not {', '.join(ACTIVATIONS)}")
+        require(
+            self.activation in ACTIVATIONS,
+            f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}",
+        )
         require(0 <= self.dropout < 1, f"dropout must lie in [0, 1), got {self.dropout}")
         require(self.families >= 0, f"families must be at least 0, got {self.families}")
         least = (self.epochs, self.branch_epochs, self.batch)
         require(min(least) >= 1, f"epochs, branch_epochs and batch must be at least 1, got {least}")
         ok = all(0 < epoch <= self.epochs for epoch in self.snapshots) and not (self.snapshots and self.families)
-        require(ok, f"snapshots must lie within {self.epochs} epochs of seeds, got {self.snapshots}")
+        require(ok, f"snapshots must lie in 1 to {self.epochs} and need families = 0, got {self.snapshots}")
         self._check_varied()
 
     def _check_varied(self) -> None:
-        """Check every value that a model will get, so that none fails after hours."""
+        """Check every value in `vary` now: otherwise a bad one fails after hours of training."""
         ok = set(self.vary) <= set(VARIED) and all(self.vary.values()) and not (self.vary and self.families)
-        require(ok, f"vary must list values of {', '.join(VARIED)} for a zoo of seeds, got {dict(self.vary)}")
+        require(ok, f"vary must list values of {', '.join(VARIED)} and needs families = 0, got {dict(self.vary)}")
         for key, values in self.vary.items():
             for value in values:
                 self._with({key: value})
@@ -104,15 +112,30 @@ class ZooRecipe:
         return replace(self, vary={}, **values)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what JSON gives back: lists for tuples; `dropout` and `vary` only where used, as in older zoos."""
+        """Return the fields as JSON gives them back, with lists for tuples.
+
+        `dropout` and `vary` are left out if unused: zoos from before these fields existed then compare equal.
+        """
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return {key: value for key, value in plain.items() if key not in ("dropout", "vary") or value}
 
 
 def scaled(recipe: ZooRecipe, *, models: int | None, epochs: int | None, images: int | None) -> ZooRecipe:
-    """Return the recipe with fewer models, epochs or images; None keeps what it says.
+    """Return the recipe with another number of models, epochs or images.
 
-    Snapshots later than the last epoch go; if none is left, the last epoch is kept and the recipe says so.
+    Snapshots after the last epoch are dropped. If none is left, the snapshot is the last epoch.
+
+    Args:
+        recipe: recipe to change.
+        models: number of models, rounded down to a multiple of the families. None keeps the recipe's number.
+        epochs: epochs of seeds or ancestors. None keeps the recipe's number.
+        images: number of training images. None keeps the recipe's limit.
+
+    Raises:
+        ArgumentError: if the result is not allowed, such as 0 models.
+
+    >>> scaled(ZooRecipe(images="digits", models=160, families=10), models=25, epochs=None, images=None).models
+    20
     """
     models = recipe.models if models is None else models
     epochs = recipe.epochs if epochs is None else epochs

@@ -59,12 +59,11 @@ def zoo_of(  # noqa: PLR0913
         DataError: if the images are missing.
     """
     from hyperinit_training.train_zoo import train_zoo
-    from hyperinit_training.train_zoo.train import network_name
+    from hyperinit_training.train_zoo.train import same_network
 
     if processes.agreed((folder / "zoo.json").exists()):
         found = Zoo.load(folder)
-        wanted = (recipe.zoo.to_json(), network_name(network))
-        if (found.provenance.get("recipe"), found.provenance.get("network")) != wanted:
+        if found.provenance.get("recipe") != recipe.zoo.to_json() or not same_network(found, network):
             raise ArgumentError(f"{folder} holds the zoo of another recipe; choose another folder or delete it")
     else:
         images = load_images(recipe.zoo.images, data)

@@ -1,4 +1,4 @@
-"""Symmetries of networks: which neurons may change places or signs, and aligning zoos by them."""
+"""Permutation and sign symmetries of networks, and the alignment of zoos by permutations."""
 
 from hyperinit_training.symmetry.groups import Symmetry, flip, permutation_groups, sign_groups
 

@@ -1,7 +1,7 @@
-"""Weight matching: reorder the hidden neurons of every network of a zoo so that it lies near a reference.
+"""Weight matching: permute the hidden neurons of every network of a zoo to bring it close to a reference.
 
-Two networks that differ only in the order of their neurons compute the same, yet their weight vectors are far
-apart. Alignment takes this difference away; it changes no network's function.
+Two networks that differ only in the order of their neurons compute the same function, but their weight vectors are
+far apart. Alignment removes this difference. It changes no network's function.
 
 Letters: N networks, D weights per network, F families, n neurons of a permutation group, K weights that move with
 one neuron.
@@ -22,28 +22,29 @@ from hyperinit.layout import Layout
 from hyperinit_training.symmetry.positions import neuron_positions, permute
 
 Positions = Mapping[str, Sequence[Tensor]]  # per permutation group, see `neuron_positions`
-TOLERANCE = 1e-9  # a change of order must gain this share of the largest similarity, so that ties cannot cycle
+TOLERANCE = 1e-9  # least gain of a new order, as a share of the largest similarity; without it ties would cycle
 
 
 def match(
     weights: Tensor, reference: Tensor, layout: Layout, generator: torch.Generator, scale: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Find the order of one network's neurons that brings it near a reference.
+    """Find the order of one network's neurons that brings its weights close to a reference.
 
-    Coordinate descent: one group after the other, in random order, gets its best order given the others', until
-    none changes. This is a local optimum; the best over all groups together is NP-hard to find.
+    The method is coordinate descent. It visits the groups in random order and finds the best order of each group for
+    fixed orders of the other groups. It stops when a sweep changes no group. The result is a local optimum, because
+    the joint optimum over all groups is NP-hard to find.
 
     Args:
         weights: the network to reorder, (D,).
-        reference: the network, or mean of networks, to come near to, (D,).
+        reference: the network, or the mean of networks, to match to, (D,).
         layout: names the permutation groups.
-        generator: decides the order of the groups.
-        scale: unit of every weight, (D,), the same within a layer; `losses.layer_std` keeps a layer of large
-            weights from deciding alone. Without it all weights count as they are.
+        generator: draws the order in which the groups are visited.
+        scale: unit of every weight, (D,), constant within a layer. With `statistics.layer_std` all layers have a
+            similar influence, also where their weights differ in size. Default: 1 for every weight.
 
     Returns:
-        For each group the order of its neurons, int64 (n,): `weights[layout.permutation_index(orders)]` is the
-        matched network.
+        For each group the order of its neurons, int64 (n,): neuron i of the matched network is neuron `order[i]` of
+        `weights`. `positions.permute` applies an order.
 
     Raises:
         ArgumentError: if a shape is wrong, a value is not finite, or `scale` differs within a layer or is not > 0.
@@ -73,23 +74,27 @@ def align(  # noqa: PLR0913 - what to align, how long, to what, and in which uni
     families: Tensor | None = None,
     scale: Tensor | None = None,
 ) -> Tensor:
-    """Reorder the neurons of every network of a zoo so that the networks lie near each other.
+    """Permute the neurons of every network of a zoo so that the networks lie close to each other.
 
-    The first round matches to the reference, every further one to the mean of what the last one gave; from then on
-    the mean squared distance to the mean (in units of `scale`) never grows.
+    The first round matches to the reference. Every further round matches to the mean of the networks that the
+    previous round returned. From the second round on, the mean squared distance to the mean (in units of `scale`)
+    never grows.
 
     Args:
         weights: the zoo, (N, D); not modified.
-        layout: names the permutation groups; without any the zoo comes back as it is.
-        generator: decides the order in which the groups are matched.
-        rounds: how often to match, at least 1; with a reference, 1 brings other networks to an aligned zoo's mean.
-        reference: network to start from, (D,). Default: the one whose neurons' norms are most typical.
-        families: integer label of each network, (N,). The members of a family lie in one basin already, so they
-            share one order, found for their mean. The snapshots of one model at several epochs are a family, too.
+        layout: names the permutation groups. Without groups the result is a copy of the zoo.
+        generator: draws the order in which the groups are visited.
+        rounds: number of rounds, at least 1. To match new networks to the mean of an aligned zoo, pass the mean as
+            `reference` and 1 round.
+        reference: target of the first round, (D,). Default: the network whose sorted neuron norms are closest to
+            their mean over the zoo.
+        families: integer label of each network, (N,). The members of a family have one ancestor, so their neurons
+            already correspond. They get one common order, which is found for their mean. Snapshots of one model at
+            several epochs are also a family.
         scale: unit of every weight, (D,), see `match`.
 
     Returns:
-        The reordered networks, (N, D): each computes what it computed before.
+        The permuted networks, (N, D), each with an unchanged function.
 
     Raises:
         ArgumentError: as for `match`, and if `rounds` is below 1.
@@ -111,37 +116,42 @@ def align(  # noqa: PLR0913 - what to align, how long, to what, and in which uni
     target = _typical(means, positions) if reference is None else reference / unit
     aligned = weights.clone()
     for _ in range(rounds):
-        orders = _match(means, target, positions, generator)
+        orders = _match(means, target, positions, generator)  # per group (F, n)
         for group, where in positions.items():
             means = permute(means, where, orders[group])
-            aligned = permute(aligned, where, orders[group][labels])
-        target = (means * sizes).sum(0) / len(weights)
+            aligned = permute(aligned, where, orders[group][labels])  # members follow their family's mean
+        target = (means * sizes).sum(0) / len(weights)  # mean over networks, not over families
     return aligned
 
 
 def _match(weights: Tensor, reference: Tensor, positions: Positions, generator: torch.Generator) -> dict[str, Tensor]:
-    """Match many networks (N, D) to one reference (D,) at once; returns an order (N, n) per group.
+    """Match networks (N, D) to one reference (D,) in a batch, and return the orders (N, n) per group.
 
-    All networks visit the groups in the same random order, so each gets what it would get alone.
+    All networks visit the groups in the same random order. Each network gets the orders that it would get alone.
+    Minimising |reference - weights|^2 over orders is maximising their inner product, because an order does not change
+    the length of `weights`. For one group this inner product is a linear assignment problem.
     """
     current, reference = weights.double(), reference.double()
     orders = {group: torch.arange(len(where[0])).repeat(len(weights), 1) for group, where in positions.items()}
     names = list(positions)
-    active = torch.arange(len(weights))  # networks that the last sweep changed
+    active = torch.arange(len(weights))  # networks that the last sweep changed, (A,)
     while len(active) and names:
-        part, changed = current[active], torch.zeros(len(active), dtype=torch.bool)
+        part, changed = current[active], torch.zeros(len(active), dtype=torch.bool)  # (A, D), (A,)
         for number in torch.randperm(len(names), generator=generator).tolist():
             where, order = positions[names[number]], orders[names[number]]
+            # Inner products of the weights (n, K) of reference neuron i with the weights (A, n, K) of neuron j.
             similar = [torch.einsum("ik,njk->nij", reference[table], part[:, table]) for table in where]
-            similarity = torch.stack(similar).sum(0)
-            steps, better = _assign(similarity)
-            moved = permute(part, where, steps)
-            if len(where) > 1:  # the similarity holds one of a tensor's two axes still: see what both together gain
+            similarity = torch.stack(similar).sum(0)  # (A, n, n)
+            steps, better = _assign(similarity)  # (A, n), (A,)
+            moved = permute(part, where, steps)  # (A, D)
+            # A group on both axes of a tensor makes a quadratic assignment problem. The similarity is linear: it keeps
+            # one axis fixed while it permutes the other. Accept a step only if the true inner product grows.
+            if len(where) > 1:
                 better &= (moved - part) @ reference > TOLERANCE * similarity.abs().amax((1, 2))
                 moved = torch.where(better[:, None], moved, part)
                 steps = torch.where(better[:, None], steps, torch.arange(steps.shape[1]))
             part = moved
-            order[active] = order[active].gather(1, steps)
+            order[active] = order[active].gather(1, steps)  # new order after old order
             changed |= better
         current[active] = part
         active = active[changed]
@@ -152,25 +162,26 @@ def _assign(similarity: Tensor) -> tuple[Tensor, Tensor]:
     """Solve one linear assignment for each network.
 
     Args:
-        similarity: of the reference's neuron i and the network's neuron j, (N, n, n).
+        similarity: inner product of the reference's neuron i and the network's neuron j, (N, n, n).
 
     Returns:
-        The best orders (N, n), the identity where nothing is gained, and whether each network gained, (N,).
+        The best orders (N, n), and for each network whether the order gains anything, (N,). Without a gain the order is
+        the identity.
     """
     solved = [linear_sum_assignment(matrix, maximize=True)[1] for matrix in similarity.numpy()]
     steps = torch.stack([torch.from_numpy(columns) for columns in solved])
     best = similarity.gather(2, steps[:, :, None]).sum((1, 2))
-    now = similarity.diagonal(dim1=1, dim2=2).sum(1)
+    now = similarity.diagonal(dim1=1, dim2=2).sum(1)  # of the identity, (N,)
     better = best - now > TOLERANCE * similarity.abs().amax((1, 2))
     return torch.where(better[:, None], steps, torch.arange(steps.shape[1])), better
 
 
 def _typical(weights: Tensor, positions: Positions) -> Tensor:
-    """Pick the network (D,) whose sorted neuron norms are nearest the zoo's mean of them.
+    """Return the network (D,) whose sorted neuron norms are closest to their mean over the zoo.
 
-    The choice does not depend on the order of any network's neurons.
+    Sorting makes the choice independent of the order of each network's neurons.
     """
-    norms = [weights[:, where[0]].norm(dim=2).sort(dim=1).values for where in positions.values()]
+    norms = [weights[:, where[0]].norm(dim=2).sort(dim=1).values for where in positions.values()]  # (N, n) each
     if not norms:
         return weights[0]
     signature = torch.cat(norms, dim=1)
@@ -178,16 +189,16 @@ def _typical(weights: Tensor, positions: Positions) -> Tensor:
 
 
 def _unit(scale: Tensor | None, layout: Layout, positions: Positions) -> Tensor:
-    """Return the checked scale, (D,), or ones."""
+    """Validate the scale (D,), or return ones."""
     if scale is None:
         return torch.ones(layout.size)
     _check_vector("scale", scale, layout)
     if not (scale > 0).all():
         raise ArgumentError(f"scale must be > 0 everywhere, got a minimum of {scale.min():.3g}")
     for group, where in positions.items():
-        # Otherwise a reordered network would have another length, and inner products would not rank distances.
+        # A varying scale would change a network's length with its order, and inner products would not rank distances.
         if not all((scale[table] == scale[table[:1]]).all() for table in where):
-            raise ArgumentError(f"scale must be the same for all neurons of a layer, got several in group {group}")
+            raise ArgumentError(f"scale must be equal for all neurons of a layer, got several values in group {group}")
     return scale
 
 

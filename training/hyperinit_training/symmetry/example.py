@@ -1,15 +1,18 @@
-"""Guess an example input of a network."""
+"""Guess the shape of a network's input."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-SIDES = (28, 32, 64, 96, 224)  # of images that are tried where no example input is given
+SIDES = (28, 32, 64, 96, 224)  # sizes of images and signals to try, in this order
 
 
 def guess_input(module: nn.Module) -> Tensor | None:
-    """Find an input that the network takes, from its first layer; None if none of the usual sizes works.
+    """Return zeros of a shape that the network accepts, or None if no usual shape works.
+
+    The first linear or convolution layer gives the number of features or channels. The function runs the network to
+    try each size, in evaluation mode and without gradients, and then restores its mode.
 
     >>> guess_input(nn.Sequential(nn.Conv2d(3, 4, 5), nn.Flatten(), nn.Linear(4 * 28 * 28, 2))).shape
     torch.Size([2, 3, 32, 32])

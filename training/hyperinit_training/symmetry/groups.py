@@ -1,8 +1,8 @@
-"""Changes of a network's weights that leave its function as it is: reordered neurons, and neurons of another sign.
+"""Find groups of neurons that can be permuted or flipped in sign without changing the network's function.
 
-What `hyperinit_training.symmetry.trace` reads off the graph is a guess. Every group is checked by running the network
-with the group changed, and dropped if the outputs change, so that no augmentation and no alignment rests on a wrong
-rule.
+`hyperinit_training.symmetry.trace` proposes groups from the graph. Every proposed group is checked: the network is run
+with the group permuted or flipped, and the group is dropped if the outputs change. This guards augmentation and
+alignment against wrong rules of the tracer. A larger batch of inputs reaches more neurons and checks more.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from hyperinit_training.symmetry.neurons import Neurons
 from hyperinit_training.symmetry.positions import Groups
 from hyperinit_training.symmetry.trace import Tracer, trace
 
-# The check computes in float64. A group may change no output by more than this share of the largest output, nor of
-# the change that its first tensor alone makes: in a deep network that may be small, and must not be none.
+# The check runs in float64. With all tensors of a group changed, no output may change by more than TOLERANCE, as a
+# share of the largest output. With only the first tensor changed, the outputs must change by more than LEAST, or the
+# check proves nothing. In a deep network this second change can be small, so TOLERANCE is also relative to it.
 TOLERANCE, LEAST = 1e-5, 1e-10
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 Change = Callable[[Tensor, TensorSpec, Mapping[str, Tensor]], Tensor]
@@ -31,12 +32,12 @@ Change = Callable[[Tensor, TensorSpec, Mapping[str, Tensor]], Tensor]
 
 @dataclass(frozen=True)
 class Symmetry:
-    """Groups of neurons that a network's function does not depend on.
+    """Groups of neurons whose order or signs do not affect the network's function.
 
     Args:
         groups: for each tensor of the network, by name, the group of each of its axes, or None; see
             `hyperinit.layout.TensorSpec`. `Layout.with_groups` takes them.
-        notes: why there are not more of them, one sentence each.
+        notes: one sentence for each operation or check that prevents a group.
     """
 
     groups: dict[str, tuple[str | None, ...]]
@@ -46,20 +47,23 @@ class Symmetry:
 def permutation_groups(
     module: nn.Module, example_input: Tensor | tuple[Tensor, ...], groups: Groups | None = None
 ) -> Symmetry:
-    """Find the neurons that may be reordered together, in any feed-forward network that torch.fx can trace.
+    """Find the groups of neurons that can be permuted, in any feed-forward network that torch.fx can trace.
 
-    Convolutions, linear and norm layers, activations, pooling, sums (residual connections join groups), flattening
-    and concatenation are understood. Neurons that flow into anything else keep their order, and so do the
-    network's inputs and outputs. A network without any symmetry gives no groups, and a note.
+    Supported operations are convolutions, linear and norm layers, activations, pooling, sums (a residual connection
+    joins groups), flattening and concatenation. The order of the neurons that any other operation reads is fixed. The
+    order of the network's inputs and outputs is fixed, too. A network without symmetries gives no groups, and a note.
 
     Args:
         module: any network; it is not modified.
-        example_input: what it is called with, float tensors of any numbers; a batch of at least 2 checks best.
-        groups: written down by hand instead of traced; tensors that are not named have none. They are checked, too.
+        example_input: positional arguments of the network. Only the shapes of float tensors matter; the check replaces
+            their values by random ones. Use a batch of 16 or more: with few inputs, all ReLUs of a narrow layer can be
+            inactive, and the check misses a wrong group.
+        groups: groups written by hand, instead of tracing. Tensors that are not named have no groups. These groups are
+            checked, too.
 
     Raises:
         LayoutError: if the module cannot be traced, or `groups` do not fit its tensors.
-        ArgumentError: if the module does not take the example.
+        ArgumentError: if the module fails on the example input.
 
     Source: Ainsworth et al. 2022, "Git Re-Basin", arXiv:2209.04836, where the groups are written by hand.
 
@@ -73,10 +77,11 @@ def permutation_groups(
 def sign_groups(
     module: nn.Module, example_input: Tensor | tuple[Tensor, ...], groups: Groups | None = None
 ) -> Symmetry:
-    """Find the neurons whose sign may be flipped: incoming weights and bias, and the weights that read them.
+    """Find the groups of neurons whose sign can be flipped.
 
-    That needs odd activations (tanh, none, Hardtanh, Softsign) between a layer and the next; average pooling keeps
-    signs, max pooling and norms do not. Arguments and errors are those of `permutation_groups`.
+    A flip negates a neuron's incoming weights and bias, and its outgoing weights. The activation between the two layers
+    must be odd (tanh, identity, Hardtanh, Softsign). Average pooling allows flips; max pooling and norms do not. The
+    arguments and errors are those of `permutation_groups`.
 
     >>> net = nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1))
     >>> sign_groups(net, torch.ones(2, 3)).groups["2.weight"]
@@ -86,7 +91,9 @@ def sign_groups(
 
 
 def flip(tensor: Tensor, spec: TensorSpec, signs: Mapping[str, Tensor]) -> Tensor:
-    """Multiply the axes of one tensor whose groups are in `signs` by 1 or -1, block by block; a new tensor.
+    """Multiply the axes of one tensor whose groups are in `signs` by 1 or -1, and return a new tensor.
+
+    An axis that is longer than its group, such as the inputs behind a flatten, has one sign per block.
 
     >>> flip(torch.ones(4), TensorSpec("a", (4,), ("x",)), {"x": torch.tensor([1.0, -1.0])})
     tensor([ 1.,  1., -1., -1.])
@@ -107,7 +114,7 @@ def _find(  # noqa: PLR0913
     *,
     signs: bool,
 ) -> Symmetry:
-    generator = torch.Generator().manual_seed(0)  # of the check alone; the groups do not depend on it
+    generator = torch.Generator().manual_seed(0)  # used only by the check
     network = copy.deepcopy(module).eval().to("cpu", torch.float64)
     inputs = _random_inputs(example_input, generator)
     _randomise(network, inputs, generator)
@@ -121,16 +128,21 @@ def _find(  # noqa: PLR0913
     places = {name: value.data_ptr() for name, value in network.state_dict().items()}
     for group, size in group_sizes(specs).items():
         moved = [spec for spec in specs if group in spec.groups]
-        first = [spec for spec in moved if places[spec.name] == places[moved[0].name]]  # more than one if it is tied
+        first = [
+            spec for spec in moved if places[spec.name] == places[moved[0].name]
+        ]  # several names if the tensor is tied
         vector = {group: draw(size, generator)}
         alone, together = (
             _distance(network, inputs, expected, state | {s.name: change(state[s.name], s, vector) for s in part})
             for part in (first, moved)
         )
         if not alone > LEAST:
-            notes.append(f"group {group} is dropped: no output depends on {moved[0].name} alone, so nothing is proved")
+            notes.append(
+                f"group {group} is dropped: changing {moved[0].name} alone does not change the outputs, so the check "
+                "is inconclusive"
+            )
         elif not together <= TOLERANCE * min(alone, 1.0):
-            notes.append(f"group {group} is dropped: changing it moves the outputs by {together:.1e} of their size")
+            notes.append(f"group {group} is dropped: the outputs change by {together:.1e} of the largest output")
         else:
             continue
         specs = [_without(spec, group) for spec in specs]
@@ -140,10 +152,10 @@ def _find(  # noqa: PLR0913
 
 
 def _named(network: nn.Module, tracer: Tracer, least: int) -> dict[str, tuple[str | None, ...]]:
-    """Name each free set of neurons after the first layer whose output it is."""
+    """Return the groups by tensor. A group has the name of the first layer whose output neurons are in it."""
     tensors = {name: tracer.weights.get(id(value), ()) for name, value in network.state_dict(keep_vars=True).items()}
     names: dict[Neurons, str] = {}
-    for first in (True, False):
+    for first in (True, False):  # first axes are outputs; the others name only groups that are no layer's output
         for name, axes in tensors.items():
             for neurons in axes[:1] if first else axes[1:]:
                 root = neurons.root()
@@ -154,7 +166,7 @@ def _named(network: nn.Module, tracer: Tracer, least: int) -> dict[str, tuple[st
 
 
 def _specs(network: nn.Module, groups: Groups) -> list[TensorSpec]:
-    """All floating-point tensors with their groups."""
+    """List all floating-point tensors with their groups."""
     tensors = {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
     wrong = [
         f"{name} {found}" for name, found in groups.items() if name not in tensors or len(found) != tensors[name].ndim
@@ -172,21 +184,22 @@ def _without(spec: TensorSpec, group: str) -> TensorSpec:
 
 
 def _orders(size: int, generator: torch.Generator) -> Tensor:
-    order = torch.randperm(size, generator=generator)
+    order = torch.randperm(size, generator=generator)  # the identity would prove nothing
     return order.roll(1) if torch.equal(order, torch.arange(size)) else order
 
 
 def _flips(size: int, generator: torch.Generator) -> Tensor:
     signs = torch.randint(2, (size,), generator=generator) * 2.0 - 1
-    signs[0] = -1
+    signs[0] = -1  # all ones would prove nothing
     return signs
 
 
 @torch.no_grad()
 def _randomise(network: nn.Module, inputs: list[Tensor], generator: torch.Generator) -> None:
-    """Make all weights and running statistics differ, so that no exchange goes unnoticed: not all biases are 0.
+    """Perturb all weights and running statistics, so that no two neurons have equal values, such as zero biases.
 
-    Running statistics stay near those of the inputs, so that the signal reaches the outputs.
+    With equal values a wrong permutation would not change the outputs. Running statistics stay close to those of the
+    inputs, so that the signal reaches the outputs.
     """
     for value in network.parameters():
         if value.is_floating_point():
@@ -219,11 +232,11 @@ def _random_inputs(example_input: Tensor | tuple[Tensor, ...], generator: torch.
 def _run(network: nn.Module, inputs: list[Tensor]) -> Tensor:
     """Return all outputs as one vector."""
     try:
-        output = _tensors(network(*(value.clone() for value in inputs)))  # it may work in place
+        output = _tensors(network(*(value.clone() for value in inputs)))  # the network may modify its input in place
         return torch.cat([value.reshape(-1) for value in output])
     except Exception as error:  # the module is the user's: whatever it raises explains why it cannot be run
         raise ArgumentError(
-            f"example_input must be what {type(network).__name__} takes to give float tensors, also in float64, got "
+            f"example_input must be a valid input of {type(network).__name__} in float64 with float outputs, got "
             f"{type(error).__name__}: {error}"
         ) from error
 
@@ -236,6 +249,6 @@ def _tensors(output: Any) -> list[Tensor]:
 
 
 def _distance(network: nn.Module, inputs: list[Tensor], expected: Tensor, state: Mapping[str, Tensor]) -> float:
-    """Largest change of an output, as a share of the largest output."""
+    """Return the largest change of an output with the weights `state`, as a share of the largest output."""
     network.load_state_dict(state)
     return ((_run(network, inputs) - expected).abs().max() / expected.abs().max()).item()

@@ -1,4 +1,4 @@
-"""Sets of neurons that move together, and how they go through operations that only move axes."""
+"""Sets of neurons that must be changed together, and rules for operations that reshape, slice or swap axes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 
 class Neurons:
-    """A set of neurons that can only be changed together; sets are joined as trees, `root` is the set as it is now.
+    """A set of neurons that must be permuted, or flipped in sign, together: a node of a union-find forest.
 
     Args:
-        size: how many there are; an axis that is longer holds equal blocks of them.
+        size: number of neurons. An axis that is longer consists of `size` blocks of equal length, one per neuron.
     """
 
     def __init__(self, size: int) -> None:
@@ -19,7 +19,7 @@ class Neurons:
         self.parent: Neurons | None = None
 
     def root(self) -> Neurons:
-        """Return the set that this one is now part of."""
+        """Return the representative of the set that this one was joined into."""
         node = self
         while node.parent is not None:
             node = node.parent
@@ -30,7 +30,9 @@ Axes = tuple[Neurons | None, ...]  # one entry per axis of a tensor; None is an 
 
 
 def join(first: Neurons | None, second: Neurons | None) -> Neurons | None:
-    """Make two sets one: the blocks become as large as both need, and what is fixed in one is fixed in both.
+    """Join two sets. The joined set is fixed if either set is fixed, or is None.
+
+    The new size is the greatest common divisor, because a block must be a whole number of blocks in both sets.
 
     >>> join(Neurons(12), Neurons(8)).size
     4
@@ -46,14 +48,16 @@ def join(first: Neurons | None, second: Neurons | None) -> Neurons | None:
 
 
 def fix(*found: Neurons | None) -> None:
-    """Forbid any change of these neurons."""
+    """Mark sets as fixed: their neurons keep their order and signs."""
     for neurons in found:
         if neurons is not None:
             neurons.root().fixed = True
 
 
 def reshaped(before: tuple[int, ...], axes: Axes, after: tuple[int, ...]) -> Axes:
-    """Follow neurons through a flatten, view or squeeze: they stay where they are the outermost part of an axis.
+    """Return the axes after a flatten, view or squeeze.
+
+    Neurons stay free where they are the outermost (slowest) part of the new axis. Elsewhere they are fixed.
 
     >>> neurons = Neurons(2)
     >>> reshaped((1, 2, 3), (None, neurons, None), (1, 6)) == (None, neurons)
@@ -63,14 +67,15 @@ def reshaped(before: tuple[int, ...], axes: Axes, after: tuple[int, ...]) -> Axe
     old = [(length, neurons) for length, neurons in zip(before, axes, strict=True) if length != 1]
     new = [(length, place) for place, length in enumerate(after) if length != 1]
     found: list[Neurons | None] = [None] * len(after)
+    # Walk over both shapes and pair the shortest runs of axes with equal products, such as (4, 3, 3) with (36,).
     while old and new:
         (mine, outer), (other, place) = old.pop(0), new.pop(0)
         if outer is not None:
-            found[place] = join(outer, Neurons(other))
+            found[place] = join(outer, Neurons(other))  # the size becomes what divides both lengths
         while mine != other:
             if mine < other:
                 length, inner = old.pop(0)
-                fix(inner)
+                fix(inner)  # not the outermost axis of its run
                 mine *= length
             else:
                 other *= new.pop(0)[0]
@@ -78,7 +83,7 @@ def reshaped(before: tuple[int, ...], axes: Axes, after: tuple[int, ...]) -> Axe
 
 
 def kept(x: Axes, keep: Iterable[bool]) -> Axes:
-    """Fix the axes that an operation mixes.
+    """Return the axes after an operation that mixes some of them: those where `keep` is False become fixed.
 
     >>> kept((None, Neurons(2)), [True, False])
     (None, None)
@@ -89,7 +94,7 @@ def kept(x: Axes, keep: Iterable[bool]) -> Axes:
 
 
 def leading(x: Axes, count: int) -> Axes:
-    """Keep the first axes, and fix the others.
+    """Keep the first `count` axes, and fix the others.
 
     >>> leading((None, Neurons(2)), 1)
     (None, None)
@@ -98,7 +103,9 @@ def leading(x: Axes, count: int) -> Axes:
 
 
 def sliced(x: Axes, index: Any) -> Axes | None:
-    """Follow neurons through `tensor[index]`: whole axes keep theirs; None if the index is not understood.
+    """Return the axes after `tensor[index]`, or None if the index is not supported.
+
+    An axis indexed by `:` keeps its neurons. Any other index fixes them.
 
     >>> neurons = Neurons(2)
     >>> sliced((None, neurons, None), (slice(None), slice(None), 0)) == (None, neurons)
@@ -113,7 +120,7 @@ def sliced(x: Axes, index: Any) -> Axes | None:
 
 
 def swapped(x: Axes, numbers: Any, *, two: bool) -> Axes | None:
-    """Follow neurons through `permute(*numbers)`, or `transpose` of two axes; None if that is not understood.
+    """Return the axes after `permute(*numbers)`, or after `transpose` if `two`; None if `numbers` are not supported.
 
     >>> neurons = Neurons(2)
     >>> swapped((None, neurons, None), (1, 2), two=True) == (None, None, neurons)

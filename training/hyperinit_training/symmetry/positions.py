@@ -1,4 +1,4 @@
-"""Positions of neurons in a weight vector, and permuting them."""
+"""Positions of each neuron's weights in a weight vector, and permutations of neurons."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Groups = Mapping[str, tuple[str | None, ...]]  # for each tensor by name, the gr
 
 
 def neuron_positions(layout: Layout) -> dict[str, tuple[Tensor, ...]]:
-    """For each permutation group, where in the vector the weights of each of its neurons lie.
+    """Return the positions of each neuron's weights in the weight vector, for every permutation group.
 
     Returns:
-        Positions, int64 (n, K) per group: row i lists all that moves with neuron i, in the same order in every row.
-        A group that moves two axes of one tensor, as that of a residual block of one layer does, has a second
-        table, for the second axes; what lies in both moves twice.
+        Tables of positions by group, int64 (n, K). Row i lists the weights that move with neuron i, in the same order
+        in every row. A group that moves two axes of one tensor, as in a residual block of one layer, has a second table
+        for the second axes. Weights in both tables move twice.
 
     >>> from torch import nn
     >>> neuron_positions(Layout.of(nn.Sequential(nn.Linear(1, 2), nn.Tanh(), nn.Linear(2, 1))))
@@ -34,18 +34,19 @@ def neuron_positions(layout: Layout) -> dict[str, tuple[Tensor, ...]]:
             for number, axis in enumerate(axes):
                 if number == len(tables):
                     tables.append([])
+                # An axis that is longer than the group has one block per neuron: the reshape gives it one row.
                 tables[number].append(tensors[spec.name].movedim(axis, 0).reshape(neurons, -1))
         positions[group] = tuple(torch.cat(table, dim=1) for table in tables)
     return positions
 
 
 def permute(weights: Tensor, positions: Sequence[Tensor], orders: Tensor) -> Tensor:
-    """Reorder the neurons of one group, every network in its own order.
+    """Permute the neurons of one group, with one order per network.
 
     Args:
-        weights: weight vectors, or anything of that length, (B, D).
-        positions: where the group's neurons lie, each (n, K), from `neuron_positions`.
-        orders: neuron i becomes what neuron `orders[b, i]` was, int64 (B, n).
+        weights: weight vectors, (B, D).
+        positions: tables of the group, each (n, K), from `neuron_positions`.
+        orders: new neuron i of network b is old neuron `orders[b, i]`, int64 (B, n).
 
     Returns:
         A new tensor (B, D).

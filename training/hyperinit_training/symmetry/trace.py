@@ -1,8 +1,8 @@
-"""Which axes of a network's weights move together: read off the graph that torch.fx traces.
+"""Find axes of a network's weights that must be permuted or flipped together, from the graph that torch.fx traces.
 
-Every axis of every weight is a set of neurons, and so is every axis of what flows through the network. An operation
-that treats its neurons alike joins the set of its input with that of its output; one that does not fixes them. What
-is left over is only a guess until `hyperinit_training.symmetry` has run the network with the neurons changed.
+Every axis of every weight and of every activation has a set of neurons. An operation that treats all neurons equally
+joins the set of its input with the set of its output. Any other operation fixes the sets of its inputs. The sets that
+remain free are candidates: `hyperinit_training.symmetry.groups` checks them by running the network.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from hyperinit.layout import KINDS
 from hyperinit.layout.layers import NORMS
 from hyperinit_training.symmetry.neurons import Axes, Neurons, fix, join, kept, leading, reshaped, sliced, swapped
 
-# Operations on each number alone; those in ODD also turn -x into -y. Modules go by their type's name in small letters.
+# Elementwise operations, by function name or by the module's class name in lower case. Those in ODD satisfy
+# f(-x) = -f(x). Softmax is not elementwise, but permuting its inputs permutes its outputs.
 ODD = {
     "tanh", "identity", "hardtanh", "softsign", "tanhshrink", "neg", "dropout", "dropout1d", "dropout2d", "dropout3d",
     "alphadropout", "contiguous", "clone", "detach", "float", "double", "to",
@@ -33,15 +34,15 @@ SHAPES = {"flatten", "unflatten", "view", "reshape", "squeeze", "unsqueeze"}
 SUMS, PRODUCTS = {"add", "iadd", "add_", "sub", "isub"}, {"mul", "imul", "mul_", "truediv", "div"}
 MEANS = {"mean", "sum"}
 SWAPS = {"permute", "transpose"}
-QUESTIONS = {"size", "dim", "getattr", "numel", "len"}  # what they give is no data
+QUESTIONS = {"size", "dim", "getattr", "numel", "len"}  # their results are not activations
 
 
 class Tracer(fx.Interpreter):
-    """Run a traced network once and join the neurons along the way.
+    """Run a traced network once, and join and fix sets of neurons at each operation.
 
     Args:
         module: traced by torch.fx.
-        signs: whether neurons change their sign instead of their place; fewer operations allow that.
+        signs: look for sign flips instead of permutations. Fewer operations allow them.
     """
 
     def __init__(self, module: fx.GraphModule, *, signs: bool) -> None:
@@ -53,11 +54,11 @@ class Tracer(fx.Interpreter):
         self.notes: list[str] = []
 
     def of(self, tensor: Tensor) -> tuple[Neurons, ...]:
-        """Return the neurons of a weight's axes; tied weights are one tensor."""
+        """Return the sets of a weight's axes. Tied weights share them, because they are one tensor."""
         return self.weights.setdefault(id(tensor), tuple(Neurons(length) for length in tensor.shape))
 
     def run_node(self, n: fx.Node) -> Any:
-        """Run one operation, then say what lies along the axes of its result."""
+        """Run one operation, and record the sets of its result's axes."""
         result = super().run_node(n)
         if n.op == "output":
             self._fix_inputs(n)
@@ -71,8 +72,9 @@ class Tracer(fx.Interpreter):
         return result
 
     def _axes(self, n: fx.Node, result: Tensor) -> Axes | None:
+        """Return the sets of the result's axes, or None if they are fixed, after fixing those of the inputs."""
         if n.op == "placeholder":
-            return None
+            return None  # the network's inputs keep their order and signs
         if n.op == "get_attr":
             return self.of(result) if isinstance(result, nn.Parameter) else None
         module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
@@ -90,18 +92,21 @@ class Tracer(fx.Interpreter):
         return axes
 
     def _plain(self, n: fx.Node, name: str) -> Axes | None:
-        """Operations without weights."""
+        """Apply the rule of an operation without weights. None means that it has no rule."""
         source = n.args[0]
         assert isinstance(source, fx.Node)
         x, shape = self.axes[source], self.shapes[n]
         if name in (ODD if self.signs else ALIKE) and self.shapes[source] == shape:
             module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
+            # Hardtanh is odd only if its limits are symmetric; those of the function are not known here.
             even = isinstance(module, nn.Hardtanh) and module.min_val != -module.max_val
             return None if self.signs and (even or (name == "hardtanh" and module is None)) else x
         if name in SHAPES:
             return reshaped(self.shapes[source], x, shape)
+        # Pooling in n dimensions mixes the last n axes. An average is odd, a maximum is not.
         if "pool" in name and name[-1] == "d" and (not self.signs or "avg" in name):
             return leading(x, len(x) - int(name[-2]))
+        # Padding and resizing treat an axis equally if its length stays.
         if ("pad" in name or name in ("upsample", "interpolate")) and len(x) == len(shape):
             return kept(x, [old == new for old, new in zip(self.shapes[source], shape, strict=True)])
         if name in MEANS:
@@ -111,40 +116,44 @@ class Tracer(fx.Interpreter):
         return sliced(x, n.args[1]) if name == "getitem" else None
 
     def _layer(self, n: fx.Node, module: nn.Module | None) -> Axes | None:
+        """Apply the rule of a linear, convolution or norm layer. None means that it fixes its neurons."""
         source = n.args[0]
         assert isinstance(source, fx.Node)
         x = self.axes[source]
         if isinstance(module, nn.Linear):
-            join(x[-1], self.of(module.weight)[1])
+            join(x[-1], self.of(module.weight)[1])  # weight: (out, in)
             return (*x[:-1], self._output(module))
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
             return self._convolved(module, x)
         return None if self.signs or module is None else self._normed(module, x)
 
     def _output(self, module: nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d) -> Neurons | None:
+        """Join a layer's bias with the output axis of its weight."""
         out = self.of(module.weight)[0]
         return out if module.bias is None else join(out, self.of(module.bias)[0])
 
     def _convolved(self, module: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Axes) -> Axes | None:
         weight, spatial = self.of(module.weight), len(module.kernel_size)
-        channel = len(x) - 1 - spatial
-        fix(*weight[2:])
+        channel = len(x) - 1 - spatial  # x: (..., channel, *spatial)
+        fix(*weight[2:])  # weight: (out, in / groups, *kernel)
         if module.groups == 1:
             join(x[channel], weight[1])
-        elif module.groups == module.in_channels and not self.signs:  # depthwise: a channel is its own input
+        elif module.groups == module.in_channels and not self.signs:  # depthwise: a block of outputs has its own input
             join(x[channel], weight[0])
         else:
             return None
         return (*leading(x, channel + 1)[:channel], self._output(module), *(None,) * spatial)
 
     def _normed(self, module: nn.Module, x: Axes) -> Axes | None:
+        """Join the weights and statistics of a norm with the axes of its input that they belong to."""
         names = ("weight", "bias", "running_mean", "running_var")
         tensors = [value for value in (getattr(module, name, None) for name in names) if value is not None]
-        first = 1
+        first = 1  # first axis of x with its own weights: the channel axis
         if isinstance(module, nn.InstanceNorm1d | nn.InstanceNorm2d | nn.InstanceNorm3d):
             first = len(x) - 1 - int(type(module).__name__[-2])
         if isinstance(module, nn.LayerNorm | nn.RMSNorm):
             first = len(x) - len(module.normalized_shape)
+        # Groups of several channels would be mixed by a permutation of channels.
         if isinstance(module, nn.GroupNorm) and module.num_groups not in (1, module.num_channels):
             return None
         for tensor in tensors:
@@ -153,10 +162,15 @@ class Tracer(fx.Interpreter):
         return x
 
     def _combined(self, n: fx.Node, name: str) -> Axes | None:
-        """Sums and products: neurons that meet are joined; an axis of length 1 is alike for all neurons."""
+        """Apply the rule of sums and products, which broadcast their inputs.
+
+        The sets that meet along an axis are joined. An axis of length 1 is broadcast: it acts on all neurons equally.
+        """
         inputs = [node for node in n.args[:2] if isinstance(node, fx.Node) and node in self.axes]
         if n.kwargs or not inputs or (self.signs and (len(inputs) == 2) != (name in SUMS)):
-            return None  # to keep signs, a sum needs two tensors that change alike, and a product a plain number
+            # A sum keeps signs only if both inputs flip together. A product keeps them only if one factor is a number.
+            return None
+        # Broadcasting aligns shapes at the last axis: compare columns of the reversed shapes.
         rows = [[*zip(self.shapes[node], self.axes[node], strict=True)][::-1] for node in inputs]
         found: list[Neurons | None] = []
         for column in zip_longest(*rows, fillvalue=(1, None)):
@@ -164,11 +178,12 @@ class Tracer(fx.Interpreter):
             met = [neurons for own, neurons in column if own == length]
             fix(*(neurons for own, neurons in column if own != length))
             if self.signs and len(met) < len(column):
-                fix(*met)
+                fix(*met)  # a broadcast summand does not flip with them
             found.append(met[0] if len(met) == 1 else join(*met))
         return tuple(found[::-1])
 
     def _concatenated(self, n: fx.Node) -> Axes | None:
+        """Apply the rule of `cat`: join the sets of the other axes, and fix those of the concatenated axis."""
         parts, dim = n.args[0], n.args[1] if len(n.args) > 1 else n.kwargs.get("dim", 0)
         if not isinstance(parts, list | tuple) or not isinstance(dim, int):
             return None
@@ -187,6 +202,7 @@ class Tracer(fx.Interpreter):
         return tuple(found)
 
     def _reduced(self, n: fx.Node, x: Axes) -> Axes | None:
+        """Apply the rule of `mean` and `sum`: reduced axes may be permuted, but their signs are fixed."""
         dims = n.args[1] if len(n.args) > 1 else n.kwargs.get("dim")
         dims = [dims] if isinstance(dims, int) else dims
         if not isinstance(dims, list | tuple) or not all(isinstance(dim, int) for dim in dims):
@@ -198,16 +214,16 @@ class Tracer(fx.Interpreter):
         return tuple(None if axis in gone else neurons for axis, neurons in enumerate(x) if kept or axis not in gone)
 
     def _refuse(self, n: fx.Node) -> None:
-        """Fix all that flows into an operation that is not understood, and its weights; note it if that matters."""
+        """Fix the inputs and weights of an operation without a rule. Add a note if an input was free before."""
         module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
         own = [neurons for weight in module.parameters() for neurons in self.of(weight)] if module is not None else []
         fix(*own)
         if self._fix_inputs(n):
             what = type(module).__name__ if module is not None else _name(n.target)
-            self.notes.append(f"{n.name} ({what}) fixes the neurons that flow into it")
+            self.notes.append(f"{n.name} ({what}) fixes the {'signs' if self.signs else 'order'} of its input neurons")
 
     def _fix_inputs(self, n: fx.Node) -> bool:
-        """Fix all that flows into an operation; tell whether any of it was free."""
+        """Fix all sets of an operation's inputs, and return whether any of them was free."""
         found = [neurons for node in n.all_input_nodes for neurons in self.axes.get(node, ()) if neurons is not None]
         free = any(not neurons.root().fixed for neurons in found)
         fix(*found)
@@ -215,12 +231,12 @@ class Tracer(fx.Interpreter):
 
 
 def trace(module: nn.Module, inputs: Iterable[Tensor], *, signs: bool) -> Tracer:
-    """Trace a network and join its neurons.
+    """Trace a network, and join its neurons into sets.
 
     Args:
         module: in evaluation mode, on the CPU.
-        inputs: what it is called with.
-        signs: whether neurons change their sign instead of their place.
+        inputs: its positional arguments.
+        signs: look for sign flips instead of permutations.
 
     Raises:
         LayoutError: if torch.fx cannot trace the module.
@@ -234,8 +250,8 @@ def trace(module: nn.Module, inputs: Iterable[Tensor], *, signs: bool) -> Tracer
         graph = fx.symbolic_trace(module)
     except Exception as error:  # the module is the user's: whatever it raises explains why it cannot be traced
         raise LayoutError(
-            f"torch.fx must be able to trace {type(module).__name__}, got {type(error).__name__}: {error}. Write down "
-            "what moves together instead: groups={'fc1.weight': ('a', None), 'fc1.bias': ('a',), ...}"
+            f"torch.fx must be able to trace {type(module).__name__}, got {type(error).__name__}: {error}. Write the "
+            "groups by hand instead: groups={'fc1.weight': ('a', None), 'fc1.bias': ('a',), ...}"
         ) from error
     tracer = Tracer(graph, signs=signs)
     with torch.no_grad():

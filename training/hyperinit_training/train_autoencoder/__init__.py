@@ -1,4 +1,4 @@
-"""Training the autoencoder on a zoo."""
+"""Train the autoencoder of a hyper-representation on a zoo."""
 
 from hyperinit_training.train_autoencoder.train import prepare, train_autoencoder
 

@@ -1,4 +1,4 @@
-"""The share of variance that a reconstruction explains."""
+"""Explained variance (R2) of reconstructions, of whole networks and of each layer."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from hyperinit_training.train_autoencoder.losses import ReconstructionLoss
 
 
 def r2(output: Tensor, target: Tensor, std: Tensor | None, mean: Tensor) -> Tensor:
-    """Explained variance: 1 is perfect, 0 as good as always answering the training zoo's mean, below 0 worse.
+    """Return the explained variance: 1 for a perfect reconstruction, 0 for the mean network, negative if worse.
 
     Args:
         output: decoded weights, (B, D).
         target: true weights, (B, D).
-        std: unit of each weight, (D,), as in `ReconstructionLoss`; None counts all weights as they are.
+        std: unit of each weight, (D,), as in `ReconstructionLoss`. None compares in weight units.
         mean: mean network of the training zoo, (D,).
 
     Returns:
-        A scalar; not finite if every target is the mean.
+        A scalar without unit. It is not finite if every target equals the mean.
+
+    Raises:
+        ArgumentError: if the shapes differ.
 
     >>> import torch
     >>> target = torch.tensor([[0.0, 0.0], [2.0, 2.0]])
@@ -31,13 +34,16 @@ def r2(output: Tensor, target: Tensor, std: Tensor | None, mean: Tensor) -> Tens
 
 
 def r2_per_layer(output: Tensor, target: Tensor, layout: Layout, mean: Tensor | None = None) -> dict[str, float]:
-    """Explained variance of each layer by name; units cancel within a layer.
+    """Return the explained variance of each layer by name. Units cancel within a layer.
 
     Args:
         output: decoded weights, (B, D).
         target: true weights, (B, D).
-        layout: where the layers lie.
-        mean: mean network of the training zoo, (D,). Default: the mean of `target`.
+        layout: layout of the networks.
+        mean: mean network of the training zoo, (D,). None takes the mean of `target`.
+
+    Raises:
+        ArgumentError: if the shapes differ.
 
     >>> import torch
     >>> target = torch.tensor([[0.0, 0.0], [2.0, 2.0]])

@@ -1,4 +1,4 @@
-"""What the autoencoder is trained on: layer-wise normalised reconstruction and contrast of two views.
+"""Losses of the autoencoder: layer-wise normalised reconstruction, contrast of two views, and divergence.
 
 Letters: N networks, B networks in a batch, D weights per network, L latent size, P size of a projection.
 """
@@ -21,8 +21,8 @@ from hyperinit_training.zoo.statistics import spread_by_layer
 class Losses:
     """The parts of one step's loss.
 
-    `total` = beta * reconstruction + (1 - beta) * contrast (paper, eq. 1) + kl_weight * kl, which is 0 unless the
-    autoencoder is variational.
+    `total` = beta * reconstruction + (1 - beta) * contrast (paper, eq. 1) + kl_weight * kl. The divergence `kl` is 0
+    unless the autoencoder is variational.
     """
 
     total: Tensor
@@ -37,12 +37,12 @@ class ReconstructionLoss(nn.Module):
     Args:
         std: standard deviation of each weight's layer over the zoo, (D,), from `layer_std`. None gives the plain
             squared error, the paper's unnormalised baseline "B_KDE30".
-        layout: needed for "layer_mean" only.
-        reduction: "mean" over all weights, as in the paper, or "layer_mean", the mean of the layers' means: a layer
-            of ten weights then counts as much as one of a thousand. (The released code sums over layers instead.)
+        layout: layout of the networks. Only "layer_mean" needs it.
+        reduction: "mean" takes the mean over all weights, as in the paper. "layer_mean" takes the mean of the layers'
+            means, so that all layers have the same weight. (The released code sums over layers instead.)
 
     Raises:
-        ArgumentError: for another reduction, a `std` that is not (D,) and > 0, or "layer_mean" without a layout.
+        ArgumentError: if the reduction is unknown, `std` is not (D,) and > 0, or "layer_mean" has no layout.
 
     Source: Schürholt et al. 2022, arXiv:2209.14733, equation 2.
 
@@ -66,23 +66,29 @@ class ReconstructionLoss(nn.Module):
         self.register_buffer("share", _layer_shares(layout) if layout and reduction == "layer_mean" else None)
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        """Compare decoded and true weights, both (B, D); returns a scalar, no units unless `std` is None."""
+        """Return the loss of decoded and true weights, both (B, D): a scalar, without unit if `std` is given.
+
+        Raises:
+            ArgumentError: if the shapes differ.
+        """
         _check_pair(output, target)
-        error = output - target if self.std is None else (output - target) / self.std
+        # LWLN: in units of its layer's spread, a layer of small weights counts as much as one of large weights.
+        error = output - target if self.std is None else (output - target) / self.std  # (B, D) / (D,)
         squared: Tensor = error.square() if self.share is None else error.square() * self.share
         return squared.mean()
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float = 0.1) -> Tensor:
-    """Normalised temperature-scaled cross entropy: the two views of a network shall find each other in the batch.
+    """Return the NT-Xent loss (normalised temperature-scaled cross entropy) of two views of a batch.
 
-    Each of the 2B rows classifies its partner by cosine similarity among the 2B - 1 others, of which 2B - 2 are
-    negatives. Runs in float32, also under autocast: similarities reach 1 / temperature, too large for bfloat16.
+    Each of the 2B rows must identify the other view of its network among the 2B - 1 other rows, by cosine similarity.
+    The loss is computed in float32 even under autocast: similarities reach 1 / temperature, where bfloat16 is too
+    coarse.
 
     Args:
         first: projections of one view, (B, P) with B >= 2.
-        second: projections of the other view, row by row of the same networks, (B, P).
-        temperature: divides the similarities, > 0.
+        second: projections of the other view, in the same order of networks, (B, P).
+        temperature: divisor of the similarities, > 0.
 
     Returns:
         The mean over the 2B rows, a scalar.
@@ -102,23 +108,24 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float = 0.1) -> Tensor:
         raise ArgumentError(f"temperature must be > 0, got {temperature}")
     with torch.autocast(first.device.type, enabled=False):
         views = functional.normalize(torch.cat([first, second]).float(), dim=1)  # (2B, P)
-        similarity = views @ views.T / temperature
+        similarity = views @ views.T / temperature  # (2B, 2B)
+        # A row must not find itself: exp(-inf) = 0 takes the diagonal out of the softmax.
         similarity = similarity.masked_fill(torch.eye(len(views), dtype=torch.bool, device=views.device), -torch.inf)
-        partner = torch.arange(len(views), device=views.device).roll(len(first))
+        partner = torch.arange(len(views), device=views.device).roll(len(first))  # (2B,): B ... 2B - 1, 0 ... B - 1
         return functional.cross_entropy(similarity, partner)
 
 
 class ProjectionHead(nn.Module):
-    """Map latents to where the contrast is measured; used in training only.
+    """Project latents to the space in which NT-Xent compares views. It is used in training only.
 
-    Four hidden layers with BatchNorm and ReLU, then a linear layer with BatchNorm. Give each view to the head on its
-    own, as the released code does: BatchNorm then normalises the views apart.
+    The head has four hidden layers with BatchNorm and ReLU, then a linear layer with BatchNorm. Call it once for each
+    view, as the released code does, so that BatchNorm normalises each view by itself.
 
     Args:
         latent: size L of the latents.
         hidden: width of the hidden layers.
         size: size P of the projection.
-        generator: draws the weights (Kaiming normal; biases are 0.01). None means torch's global generator.
+        generator: source of the weights (Kaiming normal; biases are 0.01). None uses torch's global generator.
 
     Source: The released code of Schürholt et al. 2022, arXiv:2209.14733.
 
@@ -132,7 +139,7 @@ class ProjectionHead(nn.Module):
         super().__init__()
         steps: list[nn.Module] = []
         for inputs, outputs in pairwise([latent, hidden, hidden, hidden, hidden, size]):
-            # Made without values: PyTorch's own initialisation would use the global generator.
+            # Made on the meta device, without values: PyTorch's initialisation would use the global generator.
             linear = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
             nn.init.kaiming_normal_(linear.weight, generator=generator)
             nn.init.constant_(linear.bias, 0.01)
@@ -149,8 +156,8 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """Return the divergence of Gaussians from N(0, 1) per latent coordinate: the mean of KL / L over the batch.
 
     Args:
-        mean: of every coordinate, (B, L).
-        log_variance: of every coordinate, (B, L).
+        mean: mean of every coordinate, (B, L).
+        log_variance: logarithm of the variance of every coordinate, (B, L).
 
     Source: Kingma and Welling 2014, arXiv:1312.6114, Appendix B.
 
@@ -166,7 +173,7 @@ def combined(reconstruction: Tensor, contrast: Tensor, beta: float) -> Tensor:
     Args:
         reconstruction: value of `ReconstructionLoss`.
         contrast: value of `nt_xent`.
-        beta: weight of the reconstruction, 0 to 1; the released code's gamma is 1 - beta.
+        beta: weight of the reconstruction, 0 to 1. The released code has gamma = 1 - beta.
 
     Raises:
         ArgumentError: if `beta` is outside [0, 1].
@@ -182,13 +189,13 @@ def combined(reconstruction: Tensor, contrast: Tensor, beta: float) -> Tensor:
 
 
 def _layer_shares(layout: Layout) -> Tensor:
-    """Factor of every place, (D,), that makes the mean over all places the mean of the layers' means."""
+    """Return the factor of every weight, (D,), that turns the mean over all weights into the mean of layer means."""
     return spread_by_layer(
         [torch.tensor(layout.size / layer.size / len(layout.layers)) for layer in layout.layers], layout
     )
 
 
 def _check_pair(first: Tensor, second: Tensor) -> None:
-    # Broadcasting would turn a wrong shape into a wrong number.
+    """Check that shapes are equal: otherwise broadcasting would give a wrong loss without an error."""
     if first.ndim != 2 or first.shape != second.shape:
-        raise ArgumentError(f"both must have one shape (B, D), got {tuple(first.shape)} and {tuple(second.shape)}")
+        raise ArgumentError(f"both must have the same shape (B, D), got {tuple(first.shape)} and {tuple(second.shape)}")

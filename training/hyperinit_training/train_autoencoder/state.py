@@ -1,6 +1,7 @@
-"""One training of an autoencoder: modules, optimiser, randomness and a step; it can be saved and resumed.
+"""The state of an autoencoder's training: modules, optimiser and random generators. It steps, saves and resumes.
 
-Several processes share every batch (see `processes`); up to the order of sums they do what one does, but for dropout.
+Several processes share every batch (see `processes`). Their result equals that of one process up to rounding, except
+for the masks of dropout.
 
 Letters: N snapshots, B of them in a batch, D weights per network, L latent size.
 
@@ -48,14 +49,14 @@ DTYPES = {str(dtype): dtype for dtype in (torch.bfloat16, torch.float32)}
 
 
 class Training:
-    """All that changes while an autoencoder trains: modules, optimiser, randomness and steps done.
+    """Hold everything that changes while an autoencoder trains.
 
     Args:
-        recipe: how to train.
-        zoo: prepared zoo; its "train" part is learnt, its "val" part watched.
-        signs: groups of neurons that views may flip, see `symmetry.sign_groups`.
-        device: where modules and networks lie and all is computed. Random numbers are drawn on the CPU whatever it is,
-            but for the masks of dropout.
+        recipe: sizes of the autoencoder and options of the training.
+        zoo: prepared zoo. The autoencoder trains on its "train" part and is evaluated on its "val" part.
+        signs: groups of neurons whose signs views may flip, see `symmetry.sign_groups`. None flips no signs.
+        device: device of modules, networks and computations. Random numbers are drawn on the CPU, except for the masks
+            of dropout.
     """
 
     def __init__(
@@ -80,10 +81,10 @@ class Training:
             parameters, recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.decay, fused=True
         )
         self.step = 0
-        self.dtype = precision.fastest_on(device)  # of matrix products; a resumed run keeps the one it began with
+        self.dtype = precision.fastest_on(device)  # of matrix products; a resumed run keeps its dtype
 
     def advance(self) -> Losses:
-        """Do one gradient step."""
+        """Take one gradient step and return its losses."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate_at(self.step)
         self._seed_dropout()
@@ -98,13 +99,17 @@ class Training:
         return losses
 
     def _seed_dropout(self) -> None:
-        """Let a step's number decide its masks where processes must not drop alike or a GPU's state is not saved."""
+        """Seed the masks of dropout with the number of the step, on a GPU or in several processes.
+
+        Checkpoints do not save the generator of a GPU, and each process needs masks of its own.
+        """
         if self.recipe.dropout and (processes.count() > 1 or self.device.type != "cpu"):
             place = self.step * processes.count() + processes.rank()
             devices.global_generator(self.device).manual_seed((self.recipe.seed * 1_000_003 + place) % 2**63)
 
     def losses(self, weights: Tensor) -> Losses:
-        """Loss of two views each of networks (B, D)."""
+        """Return the losses of two views of each network (B, D)."""
+        # Rows 0 ... B - 1 are first views, rows B ... 2B - 1 second views: (2B, D) each.
         views, targets = (torch.cat(pair) for pair in zip(self.view(weights), self.view(weights), strict=True))
         with precision.mixed(self.dtype, self.device), precision.attention(self.device):
             code = self._code_windows if self.recipe.chunk else self._code_networks
@@ -112,15 +117,18 @@ class Training:
         penalty = self.recipe.kl_weight * kl
         if self.recipe.beta == 1:
             return Losses(reconstruction + penalty, reconstruction, self._zero(), kl)
-        first, second = processes.gather(latents, len(views)).chunk(2)
+        # Every process contrasts all 2B latents: with its own share alone, it would lack the other negatives.
+        first, second = processes.gather(latents, len(views)).chunk(2)  # (B, L) each
         contrast = nt_xent(self.head(first), self.head(second))
         return Losses(combined(reconstruction, contrast, self.recipe.beta) + penalty, reconstruction, contrast, kl)
 
     def _code_networks(self, views: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents of this process's share, reconstruction and divergence of whole networks (2 B, D)."""
+        """Code this process's share of networks (2B, D). Return its latents, and both losses of all networks."""
         rows, mine = len(views), processes.share()
         views, targets = views[mine], targets[mine]
-        part = len(views) / rows * processes.count()
+        part = (
+            len(views) / rows * processes.count()
+        )  # shares differ in size: the mean of part * loss is that of all rows
         spread: Tensor | float = self.recipe.latent_noise
         kl = self._zero()
         if self.recipe.variational:
@@ -133,7 +141,7 @@ class Training:
         return latents, processes.mean(part * loss), kl
 
     def _code_windows(self, views: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Likewise of one window of each network, the same in both of its views."""
+        """Code one window of each network, the same in both of its views. Returns as `_code_networks`."""
         places = draw_places(self.autoencoder, len(views) // 2, self.generator).repeat(2, 1)
         noise = torch.randn(*places.shape, self.recipe.latent, generator=self.generator) * self.recipe.latent_noise
         lwln = self.recipe.lwln
@@ -147,18 +155,19 @@ class Training:
         return torch.zeros((), device=self.device)
 
     def view(self, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """One augmented view of networks (B, D) and what it has to reconstruct, both (B, D)."""
+        """Return one augmented view of networks (B, D) and its reconstruction target, both (B, D)."""
         clean = weights
         if self.permute is not None:
             chosen = torch.rand(len(weights), 1, generator=self.generator) < self.recipe.permuted
             clean = torch.where(chosen.to(self.device), self.permute(weights, self.generator), weights)
-        fresh = clean is not weights and self.recipe.target != "clean"  # nobody else will want it
+        # Erase in place, without a copy, if `clean` is a new tensor that is not the target before erasing.
+        fresh = clean is not weights and self.recipe.target != "clean"
         view = (erase_ if fresh else erase)(clean, self.generator, probability=self.recipe.erase)
         return view, {"view": view, "clean": clean, "aligned": weights}[self.recipe.target]
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
-        """R2 of reconstructions of training and of held-out snapshots, un-augmented."""
+        """Return the R2 of reconstructions of training and validation snapshots, without augmentation."""
         std, mean = self.loss.std, self.train.mean(0)
         self.autoencoder.eval()
         with precision.mixed(self.dtype, self.device):
@@ -172,7 +181,7 @@ class Training:
         return found
 
     def save(self, path: Path) -> None:
-        """Write everything that a resumed run needs."""
+        """Write a checkpoint, from which `resume` continues."""
         tensors = {f"autoencoder.{key}": value for key, value in self.autoencoder.state_dict().items()}
         tensors |= {f"head.{key}": value for key, value in self.head.state_dict().items()}
         tensors |= {f"optimizer.{key}": value for key, value in optimizer_tensors(self.optimizer).items()}
@@ -181,7 +190,7 @@ class Training:
         write_tensors(path, tensors, {"step": str(self.step), "dtype": str(self.dtype), **self.identity()})
 
     def resume(self, path: Path) -> None:
-        """Continue from a checkpoint of `save`.
+        """Restore the state from a checkpoint of `save`.
 
         Raises:
             ZooError: if the file is damaged or belongs to another recipe or zoo.
@@ -202,6 +211,6 @@ class Training:
             raise ZooError(f"cannot resume from {path}: {error}; delete it to start again") from None
 
     def identity(self) -> dict[str, str]:
-        """What a checkpoint must have been written for: the recipe, and the training networks (as a digest)."""
+        """Return what a checkpoint and a run must share: the recipe as text, and a digest of the training networks."""
         weights = self.train.cpu().contiguous().view(torch.uint8).numpy().data
         return {"recipe": str(asdict(self.recipe)), "zoo": hashlib.sha256(weights).hexdigest()}

@@ -1,4 +1,4 @@
-"""How many gradient steps fit in a given time."""
+"""Train an autoencoder on a zoo: align the networks, choose the number of steps, train and save checkpoints."""
 
 from __future__ import annotations
 
@@ -22,58 +22,23 @@ from hyperinit_training.train_autoencoder.state import Training
 from hyperinit_training.zoo.statistics import layer_std
 from hyperinit_training.zoo.zoo import LEAST_MODELS, Zoo
 
-TRIED = 5  # gradient steps that are timed
-
-
-def timed(
-    recipe: AutoencoderRecipe, zoo: Zoo, minutes: float | None, folder: Path, device: torch.device
-) -> AutoencoderRecipe:
-    """Choose the number of steps by the time of some; a resumed run keeps the number it began with.
-
-    Args:
-        recipe: how to train; returned as it is if `minutes` is None.
-        zoo: prepared zoo.
-        minutes: of training.
-        folder: keeps the number, in `steps.json`.
-        device: where to train.
-    """
-    if minutes is None:
-        return recipe
-    plan = folder / "steps.json"
-    if processes.agreed(plan.exists()):
-        return _of_steps(recipe, int(json.loads(plan.read_text())["steps"]))
-    seconds = processes.agreed(_seconds(recipe, zoo, device))
-    steps = max(1, round(60 * minutes / seconds))
-    if processes.is_first():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(plan, {"steps": steps, "seconds per step": seconds, "minutes": minutes})
-    return _of_steps(recipe, steps)
-
-
-def _seconds(recipe: AutoencoderRecipe, zoo: Zoo, device: torch.device) -> float:
-    """Time a step; reading a loss waits for a GPU to be done."""
-    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
-        training = Training(recipe, zoo, device=device)
-        training.advance().total.item()
-        began = time.monotonic()
-        losses = [training.advance() for _ in range(TRIED)]
-        losses[-1].total.item()
-    return (time.monotonic() - began) / TRIED
-
-
-def _of_steps(recipe: AutoencoderRecipe, steps: int) -> AutoencoderRecipe:
-    return replace(recipe, steps=steps, warmup=min(recipe.warmup, steps // 5))
-
-
-LOG_EVERY = 50
+LOG_EVERY = 50  # steps
 CHECKPOINT_SECONDS = 60.0
+TIMED_STEPS = 5  # steps from which `timed` takes the mean
 
 
 def prepare(zoo: Zoo, recipe: AutoencoderRecipe) -> Zoo:
-    """Reorder the neurons of all snapshots to match each other, family by family, if the recipe says so.
+    """Permute the neurons of all snapshots to match each other, family by family, if `recipe.align` is True.
+
+    Args:
+        zoo: zoo as trained or read, not modified.
+        recipe: recipe of the autoencoder.
+
+    Returns:
+        The aligned zoo, or `zoo` itself without alignment. The networks compute the same functions.
 
     Raises:
-        ZooError: if the train split is too small to learn from.
+        ZooError: if the train split has too few snapshots.
     """
     train = zoo.part("train")
     if len(train) < LEAST_MODELS:
@@ -96,36 +61,36 @@ def train_autoencoder(
     signs: Groups | None = None,
     device: str | torch.device = "cpu",
 ) -> Autoencoder:
-    """Train an autoencoder on a prepared zoo; a checkpoint found in `folder` is continued.
+    """Train an autoencoder on a prepared zoo, or resume from a checkpoint in `folder`.
 
-    Writes `recipe.json`, `log.jsonl` (one line every 50 steps) and `checkpoint.safetensors` into `folder`; of several
-    processes the first does, and all must see the folder.
+    Writes `recipe.json`, `log.jsonl` (one line every 50 steps) and `checkpoint.safetensors` into `folder`. If several
+    processes train, the first one writes, and all must have access to the folder.
 
     Args:
-        recipe: how to train.
-        zoo: prepared zoo.
-        folder: for the files.
-        signs: groups of neurons that views may flip, see `symmetry.sign_groups`.
-        device: "cpu", "cuda" or "cuda:N"; several processes train on CPUs only.
+        recipe: sizes of the autoencoder and options of the training.
+        zoo: zoo from `prepare`.
+        folder: folder of the run's files, created if needed.
+        signs: groups of neurons whose signs views may flip, see `symmetry.sign_groups`. None flips no signs.
+        device: "cpu", "cuda" or "cuda:N". Several processes train on CPUs only.
 
     Returns:
         The trained autoencoder in evaluation mode, on the CPU.
 
     Raises:
-        ArgumentError: if there are more processes than views in a batch, or the device is not there.
-        ZooError: if a checkpoint does not fit, or the processes have different zoos.
+        ArgumentError: if there are more processes than views in a batch, or the device does not exist.
+        ZooError: if a checkpoint belongs to another recipe or zoo, or the processes have different zoos.
     """
     if processes.count() > 2 * recipe.batch:
         raise ArgumentError(f"at most {2 * recipe.batch} processes can share a batch, got {processes.count()}")
     where = device_of(device)
     if processes.count() > 1 and where.type != "cpu":
-        raise ArgumentError(f"several processes train an autoencoder on CPUs only, got device {where}")
+        raise ArgumentError(f"device must be cpu if several processes train an autoencoder, got {where}")
     first = processes.is_first()
     if first:
         folder.mkdir(parents=True, exist_ok=True)
     checkpoint, log = folder / "checkpoint.safetensors", folder / "log.jsonl"
     with torch.random.fork_rng(devices=[] if where.type == "cpu" else [where]):
-        torch.default_generator.manual_seed(recipe.seed)  # initial weights and dropout; restored on leaving
+        torch.default_generator.manual_seed(recipe.seed)  # for initial weights and dropout; fork_rng restores it
         training = Training(recipe, zoo, signs, where)
         _begin(training, checkpoint)
         if first:
@@ -152,11 +117,56 @@ def train_autoencoder(
     return training.autoencoder.cpu().eval()
 
 
+def timed(
+    recipe: AutoencoderRecipe, zoo: Zoo, minutes: float | None, folder: Path, device: torch.device
+) -> AutoencoderRecipe:
+    """Replace the number of steps by the number that fits in a given time, measured on a few steps.
+
+    The number is saved in `steps.json`, so that a resumed run keeps it.
+
+    Args:
+        recipe: recipe of the autoencoder.
+        zoo: zoo from `prepare`.
+        minutes: time for the training. None returns the recipe unchanged.
+        folder: folder of the run's files.
+        device: device of the training.
+
+    Returns:
+        The recipe with other `steps`. Its `warmup` is at most a fifth of them.
+    """
+    if minutes is None:
+        return recipe
+    plan = folder / "steps.json"
+    if processes.agreed(plan.exists()):
+        return _of_steps(recipe, int(json.loads(plan.read_text())["steps"]))
+    seconds = processes.agreed(_seconds(recipe, zoo, device))
+    steps = max(1, round(60 * minutes / seconds))
+    if processes.is_first():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(plan, {"steps": steps, "seconds per step": seconds, "minutes": minutes})
+    return _of_steps(recipe, steps)
+
+
 def _begin(training: Training, checkpoint: Path) -> None:
-    """Bring all processes to one state."""
+    """Resume if there is a checkpoint, and give all processes the same zoo, precision and state."""
     if not processes.same(int(training.identity()["zoo"][:12], 16)):
-        raise ZooError("all processes must train on one zoo, got different ones")
+        raise ZooError("all processes must train on the same zoo, got different networks")
     training.dtype = torch.bfloat16 if processes.agreed(training.dtype == torch.bfloat16) else torch.float32
     if processes.agreed(checkpoint.exists()):
         training.resume(checkpoint)
-    processes.barrier()  # the first writes from here on, and nobody reads
+    processes.barrier()  # all have read the checkpoint before the first process overwrites it
+
+
+def _seconds(recipe: AutoencoderRecipe, zoo: Zoo, device: torch.device) -> float:
+    """Return the seconds of one gradient step."""
+    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
+        training = Training(recipe, zoo, device=device)
+        training.advance().total.item()  # not timed: the first step compiles; .item() waits for the GPU
+        began = time.monotonic()
+        losses = [training.advance() for _ in range(TIMED_STEPS)]
+        losses[-1].total.item()
+    return (time.monotonic() - began) / TIMED_STEPS
+
+
+def _of_steps(recipe: AutoencoderRecipe, steps: int) -> AutoencoderRecipe:
+    return replace(recipe, steps=steps, warmup=min(recipe.warmup, steps // 5))

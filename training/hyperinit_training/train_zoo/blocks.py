@@ -1,4 +1,7 @@
-"""The blocks of a zoo in training: a family, or a few seeds, in a file that is written when they are done.
+"""The blocks that a zoo is trained in, and their files.
+
+A block is one family, or a few seeds. Its file is written when all its networks are trained. A resumed run skips
+finished blocks.
 
 Letters: D weights per network, S snapshots of a network.
 """
@@ -6,6 +9,7 @@ Letters: D weights per network, S snapshots of a network.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +20,13 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from hyperinit.errors import ArgumentError, ZooError
+from hyperinit.layout import Layout
 from hyperinit_training.machine.run_files import write_json
 from hyperinit_training.recipes.zoo import ZooRecipe
-from hyperinit_training.train_zoo.kernels import Floats
+from hyperinit_training.train_zoo.schedules import Floats
 
 SEEDS_PER_BLOCK = 16
 Labels = NDArray[np.int64]
@@ -36,6 +41,33 @@ class ImageSet:
     test: tuple[Floats, Labels]
 
 
+@dataclass(frozen=True)
+class Job:
+    """Everything that an engine needs to train the blocks of a zoo.
+
+    Args:
+        recipe: of the zoo.
+        data: the images.
+        make: makes the network with a given activation. A network with an activation of its own may ignore it.
+        layout: of that network.
+        device: to train on.
+        workers: threads of the compiled engine, or networks side by side of the PyTorch engine. None is the default of
+            the engine.
+    """
+
+    recipe: ZooRecipe
+    data: ImageSet
+    make: Callable[[str], nn.Module]
+    layout: Layout
+    device: torch.device
+    workers: int | None = None
+
+
+Blocks = Mapping[range, Path]  # the models of each block, and its file
+Trainer = Callable[[Blocks, Callable[[int], object]], object]  # trains blocks and reports how many networks are done
+Engine = Callable[[Job], Trainer]
+
+
 class Trained(NamedTuple):
     """The snapshots of one network (S, D), and the accuracy of each on validation and test images, (S,)."""
 
@@ -45,20 +77,44 @@ class Trained(NamedTuple):
 
 
 def claim(folder: Path, note: dict[str, Any]) -> None:
-    """Note what blocks `folder` holds; those of another recipe or network would be taken for this one's.
+    """Record the recipe and the network of the blocks in `folder`, or compare them with what is recorded there.
+
+    Args:
+        folder: of the blocks.
+        note: the recipe as JSON. For a network other than the paper's CNN also "network", the digest of its layout, and
+            "architecture", its description or None.
 
     Raises:
-        ArgumentError: if it holds blocks of something else.
+        ArgumentError: if the folder holds blocks of another recipe or network, or of a version of this package that
+            recorded networks in another form.
     """
     path = folder / "recipe.json"
+    note = json.loads(json.dumps(note))  # tuples become lists, as in the file
     if not path.exists():
         write_json(path, note)
-    elif json.loads(path.read_text()) != note:
-        raise ArgumentError(f"{folder} holds unfinished work of another recipe; delete it or name another folder")
+        return
+    found = json.loads(path.read_text())
+    if found == note:
+        return
+    if "network" in note and not re.fullmatch("[0-9a-f]{64}", str(found.get("network", "0" * 64))):
+        raise ArgumentError(
+            f"{folder} holds unfinished work of an earlier version, which recorded its network in another form; delete "
+            "it or name another folder"
+        )
+    raise ArgumentError(f"{folder} holds unfinished work of another recipe; delete it or name another folder")
+
+
+def family_of(recipe: ZooRecipe, models: range) -> int:
+    """Return the number of the family that a block holds; only for a recipe with families.
+
+    >>> family_of(ZooRecipe(images="digits", models=8, families=2), range(4, 8))
+    1
+    """
+    return models.start * recipe.families // recipe.models
 
 
 def blocks_of(recipe: ZooRecipe, folder: Path) -> dict[range, Path]:
-    """Return the models of each block, in order, and its file."""
+    """Return the file of each block, by its models, in order."""
     per_block = recipe.models // recipe.families if recipe.families else SEEDS_PER_BLOCK
     starts = range(0, recipe.models, per_block)
     return {
@@ -67,12 +123,22 @@ def blocks_of(recipe: ZooRecipe, folder: Path) -> dict[range, Path]:
 
 
 def packed(recipe: ZooRecipe, models: range, found: Sequence[Trained]) -> dict[str, Tensor]:
-    """Return the tensors of one block's file: weights, and of each the model, family, epoch and scores."""
+    """Return the tensors of one block's file.
+
+    Args:
+        recipe: of the zoo.
+        models: numbers of the networks in the block.
+        found: their snapshots and scores, in the same order.
+
+    Returns:
+        "weights", float32 (networks * S, D), and "rows", float64 (networks * S, 5): the model, its family, the epoch,
+        and the accuracies on validation and test images.
+    """
     epochs = [float(epoch) for epoch in recipe.snapshots] or [float(recipe.epochs)]
     if recipe.families:
         epochs = [float(recipe.epochs + recipe.branch_epochs)]
     rows = [
-        (model, models.start // len(models) if recipe.families else model, epoch, val, test)
+        (model, family_of(recipe, models) if recipe.families else model, epoch, val, test)
         for model, (_, vals, tests) in zip(models, found, strict=True)
         for epoch, val, test in zip(epochs, vals, tests, strict=True)
     ]
@@ -81,7 +147,7 @@ def packed(recipe: ZooRecipe, models: range, found: Sequence[Trained]) -> dict[s
 
 
 def read_block(path: Path) -> dict[str, Tensor]:
-    """Read what was written of `packed`.
+    """Read the tensors of a block's file, as `packed` returned them.
 
     Raises:
         ZooError: if the file is damaged.
@@ -89,8 +155,4 @@ def read_block(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ZooError(f"{path} is damaged ({error}); delete it, and its networks will be trained again") from None
-
-
-Blocks = Mapping[range, Path]
-Trainer = Callable[[Blocks, Callable[[int], object]], object]  # trains blocks, and says how many networks are done
+        raise ZooError(f"{path} is damaged ({error}); delete it to train its networks again") from None

@@ -1,79 +1,89 @@
-"""Blocks of a zoo trained by the compiled kernels."""
+"""The engine "compiled": trains the blocks of a zoo of the paper's CNN with compiled kernels, on the CPU.
+
+Letters: N networks, D weights of each, S snapshots of a network, n images, C channels.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hyperinit.layout import Layout
+from hyperinit_training.machine import processes
 from hyperinit_training.machine.run_files import write_tensors
 from hyperinit_training.recipes.zoo import ZooRecipe
 from hyperinit_training.train_zoo import compiled_cnn
-from hyperinit_training.train_zoo.blocks import Blocks, ImageSet, Labels, Trained, packed
-from hyperinit_training.train_zoo.kernels import Floats
-from hyperinit_training.train_zoo.schedules import generator_of, initial_weights, schedule
+from hyperinit_training.train_zoo.blocks import Blocks, Job, Labels, Trained, Trainer, family_of, packed
+from hyperinit_training.train_zoo.schedules import Floats, generator_of, start
 
 
 def accuracy(weights: Floats, data: tuple[Floats, Labels], activation: str) -> NDArray[np.float64]:
-    """Share of right answers of networks (N, D), float64 (N,)."""
+    """Return the accuracy of each network.
+
+    Args:
+        weights: of the networks, float32 (N, D).
+        data: normalised images, float32 (n, C, 28, 28), and labels, int64 (n,).
+        activation: of the networks.
+
+    Returns:
+        Shares of correct predictions, float64 (N,).
+    """
     return np.array([
         (compiled_cnn.predict(w[None], data[0], activation=activation)[0].argmax(1) == data[1]).mean() for w in weights
     ])  # fmt: skip
 
 
-def by_kernel(  # noqa: PLR0913
-    recipe: ZooRecipe, layout: Layout, data: ImageSet, workers: int, todo: Blocks, done: Callable[[int], object]
-) -> None:
-    """Train blocks by the compiled kernel, one network a thread; ancestors of later blocks fill idle threads."""
+def trainer(job: Job) -> Trainer:
+    """Return the function that trains the blocks of a job and writes their files, one network per thread."""
+    return partial(_train_blocks, job)
+
+
+def _train_blocks(job: Job, todo: Blocks, done: Callable[[int], object]) -> None:
     torch_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # the threads of the pool occupy all cores
     try:
-        with ThreadPoolExecutor(workers) as pool:
+        with ThreadPoolExecutor(job.workers or processes.cores()) as pool:
             try:
-                ancestors = {
-                    block: pool.submit(_ancestor, recipe, layout, data, block.start // len(block)) for block in todo
-                }
+                # All ancestors are queued at once, so that no thread idles while the last members of a block train.
+                ancestors = {block: pool.submit(_ancestor, job, block) for block in todo}
                 for block, path in todo.items():
-                    write_tensors(path, _block(recipe, layout, data, block, ancestors[block].result(), pool))
+                    write_tensors(path, _block(job, block, ancestors[block].result(), pool))
                     done(len(block))
             except BaseException:
-                pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the models in training, not for all that queue
+                pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the networks in training, not for the queue
                 raise
     finally:
         torch.set_num_threads(torch_threads)
 
 
-def _ancestor(recipe: ZooRecipe, layout: Layout, data: ImageSet, family: int) -> Floats | None:
-    """Train the network (D,) from which a family branches off; None in a recipe without families."""
-    if not recipe.families:
+def _ancestor(job: Job, block: range) -> Floats | None:
+    """Train the ancestor (D,) of the family in a block. Return None for a recipe without families."""
+    if not job.recipe.families:
         return None
-    ancestor: Floats = _train(recipe, layout, data, generator_of(recipe.seed, -1 - family), None)[-1]
+    ancestor: Floats = _train(job, job.recipe, -1 - family_of(job.recipe, block), None)[-1]
     return ancestor
 
 
-def _block(  # noqa: PLR0913
-    recipe: ZooRecipe, layout: Layout, data: ImageSet, models: range, start: Floats | None, pool: ThreadPoolExecutor
-) -> dict[str, Tensor]:
-    """Train one family, or a few seeds, and score every snapshot on validation and test images."""
-    varied = recipe.varied
+def _block(job: Job, models: range, ancestor: Floats | None, pool: ThreadPoolExecutor) -> dict[str, Tensor]:
+    """Train the networks of a block, and score every snapshot on validation and test images."""
+    varied, data = job.recipe.varied, job.data
 
     def one(model: int) -> Trained:
         own = varied[model]
-        found = _train(own, layout, data, generator_of(recipe.seed, model), start)
+        found = _train(job, own, model, ancestor)
         return Trained(found, accuracy(found, data.val, own.activation), accuracy(found, data.test, own.activation))
 
-    return packed(recipe, models, list(pool.map(one, models)))
+    return packed(job.recipe, models, list(pool.map(one, models)))
 
 
-def _train(
-    recipe: ZooRecipe, layout: Layout, data: ImageSet, generator: torch.Generator, start: Floats | None
-) -> Floats:
-    """Train one network, from `start` if it branches off; returns its snapshots (S, D)."""
-    first = initial_weights(recipe.init, layout, generator).numpy() if start is None else start
-    plan = schedule(recipe, len(data.train[1]), generator, branch=start is not None)
-    return compiled_cnn.train(first, *data.train, plan)[0]
+def _train(job: Job, recipe: ZooRecipe, model: int, ancestor: Floats | None) -> Floats:
+    """Train one network by its own recipe, from its ancestor (D,) if it has one; returns its snapshots (S, D)."""
+    generator = generator_of(job.recipe.seed, model)
+    origin = None if ancestor is None else torch.from_numpy(ancestor)
+    weights, plan = start(recipe, job.layout, len(job.data.train[1]), generator, origin)
+    return compiled_cnn.train(weights.numpy(), *job.data.train, plan)[0]

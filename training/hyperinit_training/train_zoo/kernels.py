@@ -1,17 +1,19 @@
-"""The zoo CNN (paper, Table 6) as one compiled training loop: no Python between steps, one model per thread.
+"""Compiled kernels of the zoo CNN (paper, Table 6): convolutions, pooling, activations, dropout and dense layers.
 
-How it is laid out, and why it is fast on a CPU. Some images lie side by side in the innermost dimension, so a
-row of a feature map is one long vector: pixel x of image b stands at `x * lanes + b`. A 5x5 convolution then is a
-sweep over whole rows, five taps at a time and two channels at once: every inner loop is a run of multiply-adds
-on contiguous memory that stays in the cache. (Rows are cut out as views: an index that the compiler cannot prove
-to be positive would keep it from vectorising.) Pooling is the maximum of four strided elements. Nothing is
-allocated between steps. A batch that is no multiple of the lanes is padded with images of weight zero, hence there
-are two numbers of them: 16 fill a vector register, 10 waste nothing of the paper's batch.
+Memory. Several images lie side by side in the innermost dimension, one per lane. A flat array stands for (planes, rows,
+columns, lanes): pixel (y, x) of plane c of image b has the index ((c * rows + y) * columns + x) * lanes + b. `stride`
+is the length of one row in memory, columns * lanes, with its padding columns if it has any.
 
-`side` is a tuple with one entry for each lane. Its length is part of its type, so that each number of lanes is
-compiled on its own, with constant strides.
+Speed. A row is one contiguous vector of columns * lanes numbers. A 5x5 convolution sweeps over whole rows, with five
+taps and two planes at a time, so that each inner loop is a series of multiply-adds on memory in the cache. Rows are cut
+out as views, because an index that the compiler cannot prove to be positive would prevent vectorisation. No kernel
+allocates memory.
 
-Letters: C input channels (1 or 3), D = 2264 + 200 C weights, in the order of `Layout.of(cnn(C))`.
+Lanes. A batch that is no multiple of the lanes is padded with images of weight zero. There are two numbers of lanes: 16
+fill a vector register, and 10 waste nothing of the paper's batch. `side` is a tuple with one entry per lane. Its length
+is part of its type, so each number of lanes is compiled separately, with constant strides.
+
+Letters: C input channels (1 or 3), I inputs and O outputs of a dense layer.
 """
 
 from __future__ import annotations
@@ -21,17 +23,14 @@ from typing import Any
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
-LANES = {16: 1.0, 10: 1.15}  # how many images lie side by side, and what one costs beside the others, measured
+LANES = {16: 1.0, 10: 1.15}  # lanes, and the measured cost of one image relative to 16 lanes
 ACTIVATIONS = {"tanh": 0, "relu": 1, "sigmoid": 2, "gelu": 3}
-Floats = NDArray[np.float32]
-
 Side = tuple[int, ...]
 
 
 def side_by_side(batch: int) -> Side:
-    """Lanes for steps of `batch` images: the number that costs least, padding included, as a tuple of that length.
+    """Return the number of lanes with the least cost for a batch, padding included, as a tuple of that length.
 
     >>> [len(side_by_side(batch)) for batch in (8, 10, 16, 20, 30, 64)]
     [10, 10, 16, 10, 16, 16]
@@ -44,10 +43,14 @@ jit: Any = numba.njit(fastmath=True, nogil=True, error_model="numpy")
 
 @jit
 def conv5(image, in_rows, in_cols, channels, weights, bias, out, outputs, side):  # type: ignore[no-untyped-def]
-    """Valid 5x5 convolution of `channels` planes into an even number of `outputs` planes."""
+    """Convolve `channels` planes with 5x5 weights, without padding, into an even number of `outputs` planes.
+
+    Shapes: `image` (channels, in_rows, in_cols, lanes), `weights` (outputs, channels, 5, 5), `out` (outputs,
+    in_rows - 4, in_cols - 4, lanes).
+    """
     lanes = len(side)
-    rows, width, stride = in_rows - 4, (in_cols - 4) * lanes, in_cols * lanes
-    for o in range(0, outputs, 2):
+    rows, width, stride = in_rows - 4, (in_cols - 4) * lanes, in_cols * lanes  # width and stride: rows of out and image
+    for o in range(0, outputs, 2):  # two planes at a time use each loaded row twice
         for y in range(rows):
             first = out[(o * rows + y) * width :][:width]
             second = out[((o + 1) * rows + y) * width :][:width]
@@ -55,12 +58,12 @@ def conv5(image, in_rows, in_cols, channels, weights, bias, out, outputs, side):
             second[:] = bias[o + 1]
             for c in range(channels):
                 for ky in range(5):
-                    k = ((o * channels + c) * 5 + ky) * 5
-                    n = k + channels * 25
+                    k = ((o * channels + c) * 5 + ky) * 5  # weights[o, c, ky, 0]
+                    n = k + channels * 25  # weights[o + 1, c, ky, 0]
                     a0, a1, a2, a3, a4 = weights[k], weights[k + 1], weights[k + 2], weights[k + 3], weights[k + 4]
                     b0, b1, b2, b3, b4 = weights[n], weights[n + 1], weights[n + 2], weights[n + 3], weights[n + 4]
                     row = image[(c * in_rows + y + ky) * stride :][:stride]
-                    for j in range(width):
+                    for j in range(width):  # column and lane in one index: the next column is `lanes` further
                         x0, x1, x2 = row[j], row[j + lanes], row[j + 2 * lanes]
                         x3, x4 = row[j + 3 * lanes], row[j + 4 * lanes]
                         first[j] += a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3 + a4 * x4
@@ -69,13 +72,15 @@ def conv5(image, in_rows, in_cols, channels, weights, bias, out, outputs, side):
 
 @jit
 def conv5_weight_grad(image, in_rows, in_cols, channels, grad, grad_weights, grad_bias, outputs, side):  # type: ignore[no-untyped-def]
-    """Gradient of the weights; `grad` has rows as long as the input's, its last four columns zero.
+    """Add the gradients of the weights and biases of `conv5` to `grad_weights` and `grad_bias`.
 
-    Equal strides make all rows one loop, so that there is one horizontal sum per weight and not one per row.
+    Shapes: `image` as in `conv5`, `grad` (outputs, in_rows - 4, in_cols, lanes) with four zero columns at the end of
+    each row. With them the rows of `grad` and `image` have equal strides, so a weight needs one sum over the whole
+    plane and not one per row. Where a tap reads beyond its row, it reads the next one, and the zeros cancel it.
     """
     lanes = len(side)
     stride = in_cols * lanes
-    length = (in_rows - 4) * stride - 4 * lanes
+    length = (in_rows - 4) * stride - 4 * lanes  # without the zeros of the last row, whose taps would leave the image
     plane = (in_rows - 4) * stride
     for o in range(0, outputs, 2):
         first, second = grad[o * plane :][:length], grad[(o + 1) * plane :][:length]
@@ -103,7 +108,7 @@ def conv5_weight_grad(image, in_rows, in_cols, channels, grad, grad_weights, gra
                     b2 += h * x2
                     b3 += h * x3
                     b4 += h * x4
-                k = ((o * channels + c) * 5 + ky) * 5
+                k = ((o * channels + c) * 5 + ky) * 5  # weights[o, c, ky, 0]
                 for at, (p, q) in enumerate(((a0, b0), (a1, b1), (a2, b2), (a3, b3), (a4, b4))):
                     grad_weights[k + at] += p
                     grad_weights[k + channels * 25 + at] += q
@@ -111,10 +116,15 @@ def conv5_weight_grad(image, in_rows, in_cols, channels, grad, grad_weights, gra
 
 @jit
 def conv5_input_grad(grad, in_rows, in_cols, channels, weights, out, outputs, side):  # type: ignore[no-untyped-def]
-    """Gradient of the input of `conv5`; the rows of `grad` have four zero columns on both sides."""
+    """Write the gradient of the input of `conv5`, (channels, in_rows, in_cols, lanes), for an even number of channels.
+
+    `grad` (outputs, in_rows - 4, in_cols + 4, lanes) has four zero columns on both sides of each row. Pixel x collects
+    weight kx times the gradient of output column x - kx, and the zeros stand for the columns -4 to -1 and beyond the
+    last, so the inner loop needs no case for the borders.
+    """
     lanes = len(side)
     rows, width = in_rows - 4, in_cols * lanes
-    stride = (in_cols + 4) * lanes
+    stride = (in_cols + 4) * lanes  # in_cols - 4 outputs and 8 zero columns
     for c in range(0, channels, 2):
         for y in range(in_rows):
             first = out[(c * in_rows + y) * width :][:width]
@@ -122,13 +132,13 @@ def conv5_input_grad(grad, in_rows, in_cols, channels, weights, out, outputs, si
             first[:] = 0
             second[:] = 0
             for o in range(outputs):
-                for ky in range(max(0, y - rows + 1), min(5, y + 1)):
-                    k = ((o * channels + c) * 5 + ky) * 5
-                    n = k + 25
+                for ky in range(max(0, y - rows + 1), min(5, y + 1)):  # those with an output row y - ky
+                    k = ((o * channels + c) * 5 + ky) * 5  # weights[o, c, ky, 0]
+                    n = k + 25  # weights[o, c + 1, ky, 0]
                     a0, a1, a2, a3, a4 = weights[k], weights[k + 1], weights[k + 2], weights[k + 3], weights[k + 4]
                     b0, b1, b2, b3, b4 = weights[n], weights[n + 1], weights[n + 2], weights[n + 3], weights[n + 4]
                     row = grad[(o * rows + y - ky) * stride :][:stride]
-                    for j in range(width):
+                    for j in range(width):  # row[j] is output column x - 4, because of the four zeros on the left
                         x4, x3, x2 = row[j], row[j + lanes], row[j + 2 * lanes]
                         x1, x0 = row[j + 3 * lanes], row[j + 4 * lanes]
                         first[j] += a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3 + a4 * x4
@@ -137,10 +147,14 @@ def conv5_input_grad(grad, in_rows, in_cols, channels, weights, out, outputs, si
 
 @jit
 def pool(image, planes, rows, cols, out, winner, side):  # type: ignore[no-untyped-def]
-    """2x2 maximum; `winner` says which of the four it was, the first of equals as in PyTorch."""
+    """Take the maximum of 2x2 pixels.
+
+    Shapes: `image` (planes, rows, cols, lanes), `out` and `winner` (planes, rows / 2, cols / 2, lanes). `winner` is the
+    number of the largest pixel, 0 to 3, and the first among equals, as in PyTorch.
+    """
     lanes = len(side)
     width = cols * lanes
-    for r in range(planes * rows // 2):
+    for r in range(planes * rows // 2):  # pairs of rows of all planes
         top, below, to = 2 * r * width, (2 * r + 1) * width, r * width // 2
         for x in range(cols // 2):
             for b in range(lanes):
@@ -158,7 +172,11 @@ def pool(image, planes, rows, cols, out, winner, side):  # type: ignore[no-untyp
 
 @jit
 def unpool(grad, winner, planes, rows, cols, out, stride, offset, side):  # type: ignore[no-untyped-def]
-    """Send each gradient to the pixel that had won; rows of `out` are `stride` long and start at `offset`."""
+    """Write the gradient of `pool`: each goes to its largest pixel, and the other three get zero.
+
+    Rows of `out` are `stride` long and their first column is at `offset`. The padding outside of it is not written, so
+    it must be zero already.
+    """
     lanes = len(side)
     for r in range(planes * rows // 2):
         top, below, source = 2 * r * stride + offset, (2 * r + 1) * stride + offset, r * cols * lanes // 2
@@ -174,7 +192,7 @@ def unpool(grad, winner, planes, rows, cols, out, stride, offset, side):  # type
 
 @jit
 def activate(values, slope, kind):  # type: ignore[no-untyped-def]
-    """Apply the activation in place and keep its derivative."""
+    """Apply the activation in place, and write its derivative to `slope`."""
     if kind == 0:
         _tanh(values)
         for i in range(values.size):
@@ -183,7 +201,7 @@ def activate(values, slope, kind):  # type: ignore[no-untyped-def]
         for i in range(values.size):
             slope[i] = np.float32(1) if values[i] > 0 else np.float32(0)
             values[i] *= slope[i]
-    elif kind == 2:
+    elif kind == 2:  # sigmoid(x) = 1/2 + tanh(x/2) / 2, which vectorises
         for i in range(values.size):
             values[i] *= np.float32(0.5)
         _tanh(values)
@@ -193,6 +211,7 @@ def activate(values, slope, kind):  # type: ignore[no-untyped-def]
     else:
         for i in range(values.size):
             x = values[i]
+            # gelu(x) = x * cdf(x) with the normal distribution, and its slope is cdf(x) + x * pdf(x).
             cdf = np.float32(0.5) * (1 + np.float32(math.erf(x * np.float32(0.7071067811865476))))
             slope[i] = cdf + x * np.float32(0.3989422804014327) * np.exp(np.float32(-0.5) * x * x)
             values[i] = x * cdf
@@ -200,7 +219,7 @@ def activate(values, slope, kind):  # type: ignore[no-untyped-def]
 
 @jit
 def _tanh(values):  # type: ignore[no-untyped-def]
-    """Rational approximation of degree 13 over 6, within 4e-7 of tanh; unlike the exact one it vectorises."""
+    """Replace values by their tanh, up to 4e-7: a rational function of degrees 13 and 6, which vectorises."""
     for i in range(values.size):
         x = min(max(values[i], np.float32(-7.9)), np.float32(7.9))
         s = x * x
@@ -220,7 +239,7 @@ def _tanh(values):  # type: ignore[no-untyped-def]
 
 @numba.njit(nogil=True, error_model="numpy")
 def mixed(number):  # type: ignore[no-untyped-def]
-    """Turn a 32-bit number into one that looks random; a bijection (Wellons 2018, "lowbias32")."""
+    """Hash a 32-bit number to another by a bijection (Wellons 2018, "lowbias32")."""
     number = np.uint32(number)
     number = np.uint32((number ^ (number >> np.uint32(16))) * np.uint32(0x7FEB352D))
     number = np.uint32((number ^ (number >> np.uint32(15))) * np.uint32(0x846CA68B))
@@ -229,9 +248,10 @@ def mixed(number):  # type: ignore[no-untyped-def]
 
 @jit
 def drop(values, slope, share, key, first):  # type: ignore[no-untyped-def]
-    """Dropout in place: value i stays, divided by 1 - `share`, if the mix of `key` and `first + i` is large enough.
+    """Apply dropout in place: a value is zero with probability `share`, or else divided by 1 - `share`.
 
-    The slope is treated alike, so that the gradient needs no mask of its own.
+    Value i is kept if the hash of `first + i` and `key` reaches a threshold, so the mask does not depend on the order
+    of evaluation. The slope gets the same factor, so the backward pass needs no mask.
     """
     threshold, scale = np.uint32(share * np.float64(4294967295)), np.float32(1 / (1 - share))
     for i in range(values.size):
@@ -242,8 +262,8 @@ def drop(values, slope, share, key, first):  # type: ignore[no-untyped-def]
 
 @jit
 def linear(inputs, weights, bias, out, width):  # type: ignore[no-untyped-def]
-    """Dense layer on `width` columns: `inputs` (I * width), `out` (O * width)."""
-    size = inputs.size // width
+    """Apply a dense layer with `weights` (O, I) to each column of `inputs` (I, width), into `out` (O, width)."""
+    size = inputs.size // width  # I
     for o in range(out.size // width):
         for j in range(width):
             out[o * width + j] = bias[o]
@@ -255,8 +275,8 @@ def linear(inputs, weights, bias, out, width):  # type: ignore[no-untyped-def]
 
 @jit
 def linear_grad(inputs, weights, grad, grad_weights, grad_bias, grad_inputs, width):  # type: ignore[no-untyped-def]
-    """Gradients of `linear`: those of weights and bias are added up, the inputs' is written."""
-    size = inputs.size // width
+    """Add the gradients of the weights and bias of `linear` to theirs, and write that of the inputs, (I, width)."""
+    size = inputs.size // width  # I
     grad_inputs[:] = 0
     for o in range(grad.size // width):
         for j in range(width):
@@ -271,26 +291,29 @@ def linear_grad(inputs, weights, grad, grad_weights, grad_bias, grad_inputs, wid
 
 @jit
 def patches2(image, planes, rows, out, side):  # type: ignore[no-untyped-def]
-    """The 2x2 patches of square planes as columns, so that a small convolution is a dense layer."""
+    """Write the 2x2 patches of square planes as columns, so that a 2x2 convolution is a dense layer.
+
+    Shapes: `image` (planes, rows, rows, lanes), `out` (planes * 4, (rows - 1)^2, lanes).
+    """
     lanes = len(side)
-    side = rows - 1
+    edge = rows - 1  # positions of a patch along each axis
     for i in range(planes * 4):
         c, ky, kx = i // 4, i // 2 % 2, i % 2
-        for y in range(side):
-            source, to = ((c * rows + y + ky) * rows + kx) * lanes, (i * side + y) * side * lanes
-            for j in range(side * lanes):
+        for y in range(edge):
+            source, to = ((c * rows + y + ky) * rows + kx) * lanes, (i * edge + y) * edge * lanes
+            for j in range(edge * lanes):
                 out[to + j] = image[source + j]
 
 
 @jit
 def patches2_grad(grad, planes, rows, out, side):  # type: ignore[no-untyped-def]
-    """Adjoint of `patches2`: every patch adds its gradient to the pixels it was cut from."""
+    """Write the gradient of the image of `patches2`: each pixel sums the gradients of the patches that contain it."""
     lanes = len(side)
-    side = rows - 1
+    edge = rows - 1
     out[:] = 0
     for i in range(planes * 4):
         c, ky, kx = i // 4, i // 2 % 2, i % 2
-        for y in range(side):
-            to, source = ((c * rows + y + ky) * rows + kx) * lanes, (i * side + y) * side * lanes
-            for j in range(side * lanes):
+        for y in range(edge):
+            to, source = ((c * rows + y + ky) * rows + kx) * lanes, (i * edge + y) * edge * lanes
+            for j in range(edge * lanes):
                 out[to + j] += grad[source + j]

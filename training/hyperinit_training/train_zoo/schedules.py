@@ -1,8 +1,8 @@
-"""What one network of a zoo is trained with, drawn from its own generator: start, data order and rates.
+"""Starting weights, data order and learning rates of one network of a zoo, drawn from a generator of its own.
 
-Every path that trains draws here, so that a recipe and a seed mean the same networks whichever path ran.
+Both engines draw here, so a recipe and a seed give the same networks with either engine.
 
-Letters: D weights per network.
+Letters: D weights per network, B images per step.
 """
 
 from __future__ import annotations
@@ -17,20 +17,25 @@ from torch import Tensor
 from hyperinit.errors import ArgumentError
 from hyperinit.layout import Layout
 from hyperinit.layout.layers import NORM
-from hyperinit_training.recipes.zoo import ZooRecipe
-from hyperinit_training.train_zoo.kernels import ACTIVATIONS, Floats
+from hyperinit_training.recipes.zoo import ACTIVATIONS, ZooRecipe
+
+Floats = NDArray[np.float32]
 
 
 def generator_of(seed: int, model: int) -> torch.Generator:
-    """Return the generator of one model; that of family f's ancestor has the number -1 - f."""
+    """Return the generator of one model. The ancestor of family f counts as model -1 - f."""
     return torch.Generator().manual_seed((seed * 1_000_003 + model) % 2**63)
 
 
 def initial_weights(init: str, layout: Layout, generator: torch.Generator) -> Tensor:
-    """Draw a starting point (D,): "default" is PyTorch's, the others are those of the paper's zoos.
+    """Draw the starting weights (D,) of one network.
 
-    The paper's zoos have biases of 0.01; "uniform" is U(0, 1) and "normal" N(0, 1), as `torch.nn.init` has them. Norms
-    start as PyTorch's do, with scales of 1 and shifts of 0.
+    Args:
+        init: "default" draws as PyTorch does. "uniform" is U(0, 1), "normal" is N(0, 1), and the Kaiming methods are
+            those of `torch.nn.init`. These four are the methods of the paper's zoos, with biases of 0.01. Norms always
+            start with a scale of 1 and a shift of 0.
+        layout: of the network.
+        generator: the only source of randomness.
 
     >>> from hyperinit.nets import cnn
     >>> initial_weights("uniform", Layout.of(cnn()), torch.Generator().manual_seed(0)).min() >= 0
@@ -53,14 +58,39 @@ def initial_weights(init: str, layout: Layout, generator: torch.Generator) -> Te
     return torch.cat(parts)
 
 
+def start(
+    recipe: ZooRecipe, layout: Layout, count: int, generator: torch.Generator, ancestor: Tensor | None
+) -> tuple[Tensor, Schedule]:
+    """Return the starting weights (D,) and the schedule of one network.
+
+    Args:
+        recipe: of the network.
+        layout: of the network.
+        count: number of training images.
+        generator: of the network, see `generator_of`.
+        ancestor: weights (D,) from which a member of a family branches off. None draws the starting weights.
+
+    Raises:
+        ArgumentError: if there are too few images for one batch.
+    """
+    weights = initial_weights(recipe.init, layout, generator) if ancestor is None else ancestor
+    return weights, schedule(recipe, count, generator, branch=ancestor is not None)
+
+
 def schedule(recipe: ZooRecipe, count: int, generator: torch.Generator, *, branch: bool = False) -> Schedule:
-    """Draw the data order of one model over `count` images, a last smaller batch left out, and its rates."""
+    """Draw the data order of one model over `count` images, and set its learning rates.
+
+    Every epoch drops the last batch if it is incomplete. A branch uses the epochs and the rate of a family's members.
+
+    Raises:
+        ArgumentError: if there are too few images for one batch.
+    """
     epochs = recipe.branch_epochs if branch else recipe.epochs
     steps = count // recipe.batch
     if not steps:
         raise ArgumentError(f"an epoch needs at least one batch of {recipe.batch} images, got {count} images")
     orders = [torch.randperm(count, generator=generator)[: steps * recipe.batch] for _ in range(epochs)]
-    order = torch.cat(orders).view(-1, recipe.batch).numpy()
+    order = torch.cat(orders).view(-1, recipe.batch).numpy()  # (epochs * steps, B)
     rate = recipe.branch_rate if branch else recipe.rate
     falling = branch or recipe.schedule == "linear"
     rates = np.linspace(rate, 0 if falling else rate, len(order), endpoint=False, dtype=np.float32)
@@ -74,17 +104,20 @@ def schedule(recipe: ZooRecipe, count: int, generator: torch.Generator, *, branc
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How one model is trained: the images of every step, its learning rates and the weight decay.
+    """The training of one model: the images and the learning rate of every step, and the regularisation.
 
     Args:
         order: indices of training images, int64 (steps, B).
         rates: learning rate of every step, float32 (steps,).
         decay: L2 penalty added to the gradient, as in `torch.optim.Adam(weight_decay=...)`.
+        keep: numbers of steps after which a snapshot is kept, ascending. Empty keeps the last step only.
         activation: "tanh", "relu", "sigmoid" or "gelu".
-        dropout: share of the values that are zeroed behind the activations of both 5x5 convolutions and of the first
-            dense layer, in [0, 1).
+        dropout: probability, in [0, 1), of zeroing a value after the activations of both 5x5 convolutions and of the
+            first dense layer.
         seed: of the dropout, 0 to 2**32 - 1.
-        keep: after how many steps to keep a snapshot, ascending; empty means after the last.
+
+    Raises:
+        ArgumentError: if a shape or a value is not allowed.
     """
 
     order: NDArray[np.int64]
@@ -96,7 +129,7 @@ class Schedule:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check what the kernels would not."""
+        """Check the values, because the kernels do not."""
         if self.order.ndim != 2 or not self.order.size or self.rates.shape != self.order.shape[:1]:
             got = f"{self.order.shape} and {self.rates.shape}"
             raise ArgumentError(f"order must have shape (steps, B), not empty, and rates (steps,), got {got}")

@@ -1,13 +1,13 @@
-"""Train and evaluate networks of one architecture side by side with PyTorch: any network, on a GPU or the CPU.
+"""Trains and evaluates many networks of one architecture side by side with PyTorch, on a GPU or the CPU.
 
-All weights are one tensor (N, D); a step is one forward and backward pass of all networks (`torch.func.vmap`) and one
-Adam on that tensor. What a step reads and writes stays where it is, its own number included, so that on a GPU the step
-is captured once as a CUDA graph and replayed: the host launches one thing a step.
+All weights are one tensor (N, D). A step is one forward and backward pass of all networks (`torch.func.vmap`) and one
+Adam update of that tensor. All tensors of a step, with the number of the step, keep their places in memory. So a GPU
+captures the step once as a CUDA graph, and then the host launches only one graph per step.
 
-Networks do not see each other, and no random number is drawn here: with one schedule and start, a network becomes what
-`compiled_cnn.train` makes of it, up to rounding.
+Networks are independent of each other, and no random number is drawn here. With equal schedules and starting weights a
+network equals that of `compiled_cnn.train` up to rounding.
 
-Letters: N networks, D weights of each, B images a step, S kept snapshots, n images.
+Letters: N networks, D weights of each, B images per step, S kept snapshots, n images.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from hyperinit.layout import Layout
 from hyperinit_training.train_zoo.schedules import Schedule
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's defaults in PyTorch
-CHUNK = 512  # steps whose data order and rates lie on the device at once
-LOOKED_AT = 16384  # images times networks that are evaluated at once
-WARM_UP = 3  # steps before a capture, in which PyTorch chooses its kernels and allocates
+CHUNK = 512  # steps whose data order and rates are on the device at the same time
+LOOKED_AT = 16384  # images times networks in one evaluation
+WARM_UP = 3  # steps before a capture, in which PyTorch chooses kernels and allocates memory
 Data = tuple[Tensor, Tensor]  # normalised images, float32 (n, C, H, W), and labels, int64 (n,)
 
 
 class Network:
-    """One architecture, run with many weight vectors at once.
+    """One architecture that runs with many weight vectors in one call.
 
     Args:
-        make: makes the network; the weights it comes with are not used, and the global generator is left alone.
+        make: makes the network. Its weights are not used, and the global generator is not changed.
 
     Raises:
         LayoutError: if the network holds buffers, or parameters outside of conv, linear and norm layers.
@@ -55,11 +55,14 @@ class Network:
         if buffers:
             raise LayoutError(
                 f"networks that are trained side by side must hold no buffers, got {', '.join(buffers[:5])}; "
-                "take a norm without running statistics, such as GroupNorm"
+                "use a norm without running statistics, such as GroupNorm"
             )
 
     def logits(self, weights: Tensor, images: Tensor, *, apart: bool) -> Tensor:
-        """Run networks (N, D) on images (N, B, C, H, W), or all on the same (B, C, H, W); returns (N, B, classes)."""
+        """Return the logits (N, B, classes) of networks (N, D).
+
+        The images are (N, B, C, H, W) if `apart`. Otherwise all networks run on the same (B, C, H, W).
+        """
         run = vmap(self._one, in_dims=(0, 0 if apart else None))
         found: Tensor = run(self.layout.unflatten(weights), images)
         return found
@@ -70,19 +73,19 @@ class Network:
 
 
 def train(network: Network, weights: Tensor, data: Data, schedules: Sequence[Schedule]) -> tuple[Tensor, Tensor]:
-    """Train networks from `weights` (N, D), each by its own schedule and with a fresh Adam, where the data lie.
+    """Train networks, each with its own schedule and a new Adam, on the device of the data.
 
     Args:
-        network: what the weights belong to; its activation is the network's own, whatever the schedules say.
-        weights: starting points, float32 (N, D); not modified.
-        data: training images and labels, on the device that is to train.
-        schedules: one for each network, with equal numbers of steps, of images a step, and equal `keep`.
+        network: the architecture. It has its own activation, so those of the schedules are ignored.
+        weights: starting weights, float32 (N, D), which are not modified.
+        data: training images and labels, on the device to train on.
+        schedules: one per network, with equal steps, equal numbers of images per step, and equal `keep`.
 
     Returns:
         The snapshots (N, S, D) and the loss of every step (N, steps), in nats, both on the CPU.
 
     Raises:
-        ArgumentError: if something does not fit, or a schedule or the network has dropout.
+        ArgumentError: if a shape, a label or an index is wrong, or a schedule or the network has dropout.
     """
     _check(network, weights, data, schedules)
     device = data[0].device
@@ -94,7 +97,7 @@ def train(network: Network, weights: Tensor, data: Data, schedules: Sequence[Sch
 
 @torch.no_grad()
 def accuracy(network: Network, weights: Tensor, data: Data) -> NDArray[np.float64]:
-    """Share of right answers of networks (N, D) on images (n, C, H, W) with labels (n,), float64 (N,)."""
+    """Return the accuracies, float64 (N,), of networks (N, D) on images (n, C, H, W) with labels (n,)."""
     images, labels = data
     right = []
     with exact(images.device):
@@ -106,20 +109,25 @@ def accuracy(network: Network, weights: Tensor, data: Data) -> NDArray[np.float6
 
 
 def exact(device: torch.device) -> AbstractContextManager[None]:
-    """Return the context in which a GPU's convolutions are float32 and repeat bit for bit; of no effect on a CPU."""
+    """Return a context in which a GPU's convolutions are float32 and deterministic. It has no effect on a CPU."""
     if device.type == "cpu":
         return nullcontext()
     return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
 
 
 class _Stack:
-    """What changes while networks train, and one step of all of them; nothing in a step waits for the host."""
+    """The state of networks in training, and one step of all of them.
+
+    A step never synchronises with the host, and it changes its tensors in place. A CUDA graph needs both: it repeats
+    the captured kernels on the same memory.
+    """
 
     def __init__(self, network: Network, weights: Tensor, data: Data, batch: int) -> None:
         count, device = len(weights), weights.device
         self.network, (self.images, self.labels) = network, data
         self.weights, self.first, self.second = weights.clone(), torch.zeros_like(weights), torch.zeros_like(weights)
-        self.at = torch.zeros(1, dtype=torch.int64, device=device)  # number of the step within the tables below
+        # The number of the step within the tables is on the device, because a graph takes no arguments.
+        self.at = torch.zeros(1, dtype=torch.int64, device=device)
         self.order = torch.zeros(CHUNK, count, batch, dtype=torch.int32, device=device)
         self.rates = torch.zeros(CHUNK, count, 1, device=device)
         self.roots = torch.zeros(CHUNK, 1, 1, device=device)
@@ -128,16 +136,16 @@ class _Stack:
 
     @property
     def state(self) -> tuple[Tensor, ...]:
-        """All that a step changes, but the losses."""
+        """The tensors that a step changes and the next one reads."""
         return self.weights, self.first, self.second, self.at
 
     def load(self, schedules: Sequence[Schedule], start: int) -> int:
-        """Fill the tables for the steps from `start` on, at most CHUNK; returns for how many."""
+        """Fill the tables for at most CHUNK steps from `start` on; returns their number."""
         part = slice(start, start + CHUNK)
         order = np.stack([plan.order[part] for plan in schedules], axis=1)  # (steps, N, B)
         rates = np.stack([plan.rates[part] for plan in schedules], axis=1)
         steps = np.arange(start + 1, start + 1 + len(order), dtype=np.float64)[:, None]
-        sizes = rates / (1 - BETA1**steps)
+        sizes = rates / (1 - BETA1**steps)  # Adam's bias corrections, (steps, N) and (steps, 1), in double precision
         self.order[: len(order)] = torch.from_numpy(order.astype(np.int32))
         self.rates[: len(order), :, 0] = torch.from_numpy(sizes.astype(np.float32))
         self.roots[: len(order), :, 0] = torch.from_numpy(((1 - BETA2**steps) ** -0.5).astype(np.float32))
@@ -146,13 +154,15 @@ class _Stack:
         return len(order)
 
     def step(self) -> None:
-        """Take one step of `torch.optim.Adam` with each network."""
+        """Train all networks for one step, with the update of `torch.optim.Adam`."""
         rows = self.order.index_select(0, self.at)[0].long()  # (N, B)
         weights = self.weights.detach().requires_grad_()
         logits = self.network.logits(weights, self.images[rows], apart=True)  # (N, B, classes)
         losses = functional.cross_entropy(logits.flatten(0, 1), self.labels[rows].flatten(), reduction="none")
         losses = losses.view(rows.shape).mean(1)
-        (gradient,) = torch.autograd.grad(losses.sum(), weights)
+        # Each loss depends on one row of the weights, so the gradient of the sum holds the gradient of each network.
+        (gradient,) = torch.autograd.grad(losses.sum(), weights)  # (N, D)
+        # Adam works weight by weight, so one update of (N, D) is that of N optimizers. Rates and decay are (N, 1).
         gradient = torch.addcmul(gradient, self.decay, self.weights)
         self.first.lerp_(gradient, 1 - BETA1)
         self.second.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
@@ -177,7 +187,7 @@ def _run(stack: _Stack, schedules: Sequence[Schedule], advance: Callable[[], obj
 
 
 def _captured(stack: _Stack) -> Callable[[], object]:
-    """Capture the step as a CUDA graph; the state is left as it was."""
+    """Capture the step as a CUDA graph, and return what replays it. The state is the same before and after."""
     with torch.cuda.device(stack.weights.device):
         before = [tensor.clone() for tensor in stack.state]
 
@@ -185,6 +195,7 @@ def _captured(stack: _Stack) -> Callable[[], object]:
             for tensor, value in zip(stack.state, before, strict=True):
                 tensor.copy_(value)
 
+        # PyTorch requires warm-up on a side stream: a capture must not choose kernels or allocate their workspaces.
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -193,7 +204,7 @@ def _captured(stack: _Stack) -> Callable[[], object]:
                 undo()
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph):  # records the step and does not run it, so there is nothing to undo
             stack.step()
         return graph.replay
 
@@ -207,7 +218,7 @@ def _check(network: Network, weights: Tensor, data: Data, schedules: Sequence[Sc
             f"and {len(schedules)} schedules"
         )
     if any(plan.dropout for plan in schedules):
-        raise ArgumentError("the PyTorch path has no dropout, whose masks it would draw on the device; got some")
+        raise ArgumentError("schedules must have no dropout, whose masks would depend on the device, got some")
     shapes = {(plan.order.shape, plan.keep) for plan in schedules}
     if len(shapes) > 1:
         raise ArgumentError(f"schedules must have equal steps, batches and snapshots, got {sorted(shapes)}")
@@ -217,20 +228,24 @@ def _check(network: Network, weights: Tensor, data: Data, schedules: Sequence[Sc
         raise ArgumentError(f"labels must have shape (n,) and orders index the n images, got {got}")
     classes = _classes(network, weights[:1].to(images.device), images[:1])
     if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        # On a GPU the whole process would be lost.
+        # On a GPU a wrong label is an assertion that makes CUDA unusable for the rest of the process.
         raise ArgumentError(f"labels must lie in 0 to {classes - 1}, got {int(labels.min())} to {int(labels.max())}")
 
 
 def _classes(network: Network, weights: Tensor, image: Tensor) -> int:
-    """Run the network once, so that one that cannot be run is refused here and not within a capture."""
+    """Return the number of classes by running the network once, which reports an unsuitable one before a capture.
+
+    Raises:
+        ArgumentError: if the network cannot run, or returns no logits.
+    """
     try:
         with torch.no_grad():
             logits = network.logits(weights, image[None], apart=True)
     except RuntimeError as error:
         raise ArgumentError(
-            f"the network must take images of shape {tuple(image.shape)}, draw no random numbers (no dropout) and let "
-            f"torch.func.vmap through, got: {error}"
+            f"the network must take images of shape {tuple(image.shape)}, draw no random numbers (no dropout) and "
+            f"support torch.func.vmap, got: {error}"
         ) from None
     if logits.ndim != 3 or logits.shape[1] != 1:
-        raise ArgumentError(f"the network must give logits (B, classes), got {tuple(logits.shape[1:])} for one image")
+        raise ArgumentError(f"the network must return logits (B, classes), got {tuple(logits.shape[1:])} for one image")
     return logits.shape[2]

@@ -10,20 +10,20 @@ from hyperinit.layout import Layout
 
 
 def layer_std(weights: Tensor, layout: Layout, floor: float = 1e-4) -> Tensor:
-    """Return each layer's standard deviation, over its weights and biases in all networks, at each of its places.
+    """Return the standard deviation of each layer, over its weights and biases in all networks.
 
     Args:
         weights: the training zoo, not augmented, (N, D) with N >= 2.
-        layout: where the layers lie.
-        floor: smallest value, in weight units, so that a constant layer does not decide the loss.
+        layout: the layers of the network.
+        floor: smallest value, in weight units. It keeps a constant layer from dominating the loss.
 
     Returns:
-        Unbiased standard deviations, (D,), in weight units.
+        Unbiased standard deviations in weight units, (D,). The value of a layer is repeated for each of its weights.
 
     Raises:
         ArgumentError: if `weights` has another shape or `floor` is not > 0.
 
-    Source: Schürholt et al. 2022, arXiv:2209.14733, equation 2; the floor is the released code's.
+    Source: Schürholt et al. 2022, arXiv:2209.14733, equation 2. The floor is from the released code.
 
     >>> from torch import nn
     >>> layout = Layout.of(nn.Linear(1, 1))
@@ -37,7 +37,7 @@ def layer_std(weights: Tensor, layout: Layout, floor: float = 1e-4) -> Tensor:
 
 
 def layer_mean(weights: Tensor, layout: Layout) -> Tensor:
-    """Return the mean of each layer of a zoo (N, D), written at each of the layer's places, (D,).
+    """Return the mean of each layer of a zoo (N, D), repeated for each of the layer's weights, (D,).
 
     Raises:
         ArgumentError: if `weights` has another shape.
@@ -51,10 +51,11 @@ def layer_mean(weights: Tensor, layout: Layout) -> Tensor:
 
 
 def tensor_spread(weights: Tensor, layout: Layout, floor: float = 1e-4) -> Tensor:
-    """Return how far a zoo's networks (N, D) lie from their mean, tensor by tensor, at each of its places, (D,).
+    """Return the root mean square distance of a zoo's networks (N, D) to their mean network, by tensor, (D,).
 
-    The root mean square over the networks and over a tensor's weights, in weight units, at least `floor`. A tensor and
-    not a layer is the unit, because a norm's scales and running variances have nothing in common.
+    The mean is over the networks and over a tensor's weights. The value of a tensor is in weight units, at least
+    `floor`, and repeated for each of its weights. Tensors are separate because those of one layer can differ much in
+    size, such as the scale and the running variance of a norm.
 
     Raises:
         ArgumentError: if `weights` has another shape.
@@ -65,12 +66,12 @@ def tensor_spread(weights: Tensor, layout: Layout, floor: float = 1e-4) -> Tenso
     """
     _check_zoo(weights, layout)
     sizes = [tensor.size for tensor in layout.tensors]
-    variances = [part.var(0, correction=0).mean() for part in weights.split(sizes, dim=1)]
+    variances = [part.var(0, correction=0).mean() for part in weights.split(sizes, dim=1)]  # part: (N, size)
     return torch.stack(variances).sqrt().clamp(min=floor).repeat_interleave(torch.tensor(sizes))
 
 
 def spread_by_layer(values: list[Tensor], layout: Layout) -> Tensor:
-    """Write one scalar per layer at each of the layer's places, (D,)."""
+    """Repeat one scalar per layer for each of the layer's weights, (D,)."""
     sizes = torch.tensor([layer.size for layer in layout.layers], device=values[0].device)
     return torch.stack(values).repeat_interleave(sizes)
 

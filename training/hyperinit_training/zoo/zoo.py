@@ -1,4 +1,4 @@
-"""A model zoo on disk: `zoo.json` says what it is, `weights.safetensors` holds one weight vector per snapshot.
+"""A model zoo and its files: `zoo.json` describes it, `weights.safetensors` holds one row of weights per snapshot.
 
 Letters: N snapshots, D weights per network.
 """
@@ -22,6 +22,7 @@ from hyperinit.nets import Architecture
 from hyperinit_training.machine.run_files import write_json, write_tensors
 
 SPLITS = ("train", "val", "test")
+LEAST_MODELS = 8  # fewest networks that make a zoo
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,11 @@ class Snapshot:
 
     Args:
         model: number of the model in the zoo.
-        family: number of its ancestor; models trained from different seeds have different families.
-        epoch: epochs of training, those of the ancestor included.
+        family: number of its ancestor. Models that were trained from different seeds have different families.
+        epoch: epochs of training, including those of the ancestor.
         split: "train", "val" or "test" part of the zoo, the same for all snapshots of a model.
-        val: accuracy on validation images, 0 to 1: the score that "top 30 %" ranks by.
-        test: accuracy on test images, 0 to 1; reported, never used for choosing.
+        val: accuracy on validation images, 0 to 1. The "top 30 %" of anchors are ranked by it.
+        test: accuracy on test images, 0 to 1. It is reported, and never used for selection.
     """
 
     model: int
@@ -64,7 +65,7 @@ class Zoo:
     provenance: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        """Check that rows and snapshots belong together and that every weight is a number."""
+        """Validate that there is one row per snapshot, and that every weight is finite."""
         if self.weights.shape != (len(self.snapshots), self.layout.size):
             raise ZooError(
                 f"weights must have shape {(len(self.snapshots), self.layout.size)}, one row for each snapshot in "
@@ -84,7 +85,7 @@ class Zoo:
         return self.ranked_by("val")
 
     def ranked_by(self, part: str) -> Tensor:
-        """Return accuracies on "val" or "test" images, float32 (N,); the latter only to reproduce the released code."""
+        """Return accuracies on "val" or "test" images, float32 (N,). Use "test" only to reproduce the released code."""
         return torch.tensor([getattr(s, part) for s in self.snapshots])
 
     @property
@@ -98,7 +99,7 @@ class Zoo:
         return replace(self, weights=self.weights[rows], snapshots=tuple(self.snapshots[row] for row in rows))
 
     def save(self, folder: Path, *, half: bool = False) -> None:
-        """Write the zoo into `folder`; `half` stores float16, which is enough to retrain from."""
+        """Write the zoo to `folder`. `half` stores float16, which is enough to train autoencoders on."""
         weights = self.weights.half() if half else self.weights
         write_tensors(folder / "weights.safetensors", {"weights": weights})
         head = {"layout": self.layout.to_json(), "architecture": self.architecture, **dict(self.provenance)}
@@ -107,10 +108,10 @@ class Zoo:
 
     @classmethod
     def load(cls, folder: Path) -> Zoo:
-        """Read what `save` wrote.
+        """Load a zoo from a folder that `save` wrote.
 
         Raises:
-            ZooError: if a file is missing or damaged, a model is missing, or a weight is NaN.
+            ZooError: if a file is missing or damaged, the number of rows is wrong, or a weight is not finite.
         """
         try:
             head = json.loads((folder / "zoo.json").read_text())
@@ -126,18 +127,17 @@ class Zoo:
             ) from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, LayoutError) as error:
             raise ZooError(
-                f"{folder} is not a readable zoo: {type(error).__name__}: {error}; train it again, or copy it again"
+                f"{folder} is not a readable zoo: {type(error).__name__}: {error}; train it again, or "
+                "copy an intact zoo again"
             ) from None
         try:
             return cls(layout, weights, snapshots, head.pop("architecture", None), head)
         except ZooError as error:
-            raise ZooError(
-                f"{folder}: {error}. Train the zoo again, or copy it again from where it was whole"
-            ) from None
+            raise ZooError(f"{folder}: {error}. Train the zoo again, or copy an intact zoo again") from None
 
 
 def split_models(models: int, generator: torch.Generator) -> list[str]:
-    """Deal `models` models into train, val and test, 70 / 15 / 15 %, at random (paper, section 4.1).
+    """Assign models to the splits train, val and test at random, 70 / 15 / 15 % (paper, section 4.1).
 
     >>> split_models(20, torch.Generator().manual_seed(0)).count("train")
     14
@@ -145,6 +145,3 @@ def split_models(models: int, generator: torch.Generator) -> list[str]:
     held = max(1, round(0.15 * models)) if models > 2 else 0
     dealt = ["val"] * held + ["test"] * held + ["train"] * (models - 2 * held)
     return [dealt[index] for index in torch.randperm(models, generator=generator).tolist()]
-
-
-LEAST_MODELS = 8

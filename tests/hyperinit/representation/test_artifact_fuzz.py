@@ -1,6 +1,6 @@
-"""Hostile files end in an error of ours or in a correct load, quickly and within the bound of docs/artifact.md.
+"""Damaged files are refused with a HyperinitError or load correctly, within the bound of docs/artifact.md.
 
-They are loaded in a process of their own, which a crash ends, and which cannot take more memory than the bound.
+They are loaded in a separate process, which may crash and whose memory is limited to the bound.
 """
 
 import json
