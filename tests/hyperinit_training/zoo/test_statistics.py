@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from seeds import gen
+from layered_zoo import layered_zoo
 from torch import nn
 
 from hyperinit.errors import ArgumentError
@@ -21,10 +21,7 @@ def layout():
 @pytest.fixture(scope="module")
 def zoo(layout):
     """Ten networks whose layers have weights of different size, around different means."""
-    weights = torch.randn(10, layout.size, generator=gen())
-    for number, where in enumerate(layout.layer_slices.values()):
-        weights[:, where] = weights[:, where] * 10 ** (-number / 2) + number
-    return weights
+    return layered_zoo(layout)
 
 
 def test_layer_std_and_mean_are_those_of_all_entries_of_a_layer(zoo, layout):

@@ -1,4 +1,4 @@
-"""Data-parallel training in several processes started by `torchrun`. Without it, one process works without communication.
+"""Data-parallel training in several processes started by `torchrun`. A single process does not communicate.
 
 All processes draw the same random numbers. Each encodes its share of the rows of a batch. `gather` and `mean` combine
 the shares, so that every process computes the loss of the whole batch. They scale gradients such that the average of a
