@@ -39,7 +39,8 @@ def test_every_row_runs_and_is_on_its_page(name):
 )
 def test_gpu_cases_run_on_a_device(call):
     case = call(Effort(runs=1, small=True), torch.device("cpu")).to_json()
-    assert 0 < case["share_of_floor"] < 1
+    assert case["floor"] > 0
+    assert 0 <= case["share_of_floor"] < 1  # rounded: on a busy machine to 0
     assert case["reckoned"].endswith("of cpu")
 
 
