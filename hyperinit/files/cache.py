@@ -9,45 +9,68 @@ from __future__ import annotations
 import atexit
 import os
 import re
-import secrets
 import shutil
 import tempfile
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
+from hyperinit.errors import ArgumentError, WriteError
+from hyperinit.files import temporary
 from hyperinit.files.atomic import digest
+from hyperinit.files.found import expanded, is_file
 
 OURS = re.compile(r"[0-9a-f]{16}-.+")
-ABANDONED = 24 * 3600  # seconds after the last write to a download in progress; then its process was killed
 
 _spare: dict[int, Path] = {}  # temporary folder in place of the cache, by process id: a fork must not share it
 
 
 def path() -> Path:
-    """Return the path of the cache folder, which may not exist yet."""
+    """Return the path of the cache folder, which may not exist yet.
+
+    Without a home folder it still begins with `~`, and `writable` gives a temporary folder in its place.
+    """
     if home := os.environ.get("HYPERINIT_HOME"):
-        return Path(home).expanduser().absolute()
+        found = expanded(home)
+        return found if found.parts[0].startswith("~") else found.absolute()
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("hyperinit"))
+    try:
+        return Path(platformdirs.user_cache_dir("hyperinit"))
+    except RuntimeError:  # newer versions refuse to answer without a home folder
+        return Path("~/.cache/hyperinit")
 
 
 def entries() -> list[Path]:
-    """Return the files of the cache folder, including downloads in progress."""
-    if not path().is_dir():
+    """Return the files of the cache folder, including downloads in progress.
+
+    Raises:
+        ArgumentError: if the folder cannot be read.
+    """
+    try:
+        return sorted(file for file in path().iterdir() if OURS.fullmatch(file.name) and is_file(file))
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(file for file in path().iterdir() if OURS.fullmatch(file.name) and file.is_file())
+    except OSError as error:
+        raise _no_folder(error) from None
 
 
 def clear() -> int:
-    """Delete the files that `entries` lists and return their number."""
+    """Delete the files that `entries` lists, and temporary folders of killed processes; return the number of files.
+
+    Raises:
+        ArgumentError: if the folder cannot be read or written.
+    """
     found = entries()
-    for file in found:
-        file.unlink(missing_ok=True)
+    try:
+        for file in found:
+            file.unlink(missing_ok=True)
+    except OSError as error:
+        raise _no_folder(error) from None
+    if found:
+        _sweep(path())
     return len(found)
 
 
@@ -63,7 +86,7 @@ def name(sha256: str, file: str) -> str:
 def find(name: str) -> Path | None:
     """Return the file with this name, or None; its contents are not checked."""
     for folder in (path(), _spare.get(os.getpid())):
-        if folder and (folder / name).is_file():
+        if folder and is_file(folder / name):
             return folder / name
     return None
 
@@ -75,9 +98,17 @@ def good(name: str, sha256: str, size: int | None = None) -> Path | None:
 
 
 def holds(file: Path, sha256: str, size: int | None = None) -> bool:
-    """Tell whether a file has this digest and size. It is read again only if its time of change or size changes."""
-    stat = file.stat()
-    return size in (None, stat.st_size) and _digest(file, stat.st_mtime_ns, stat.st_size) == sha256
+    """Tell whether a file has this digest and size. It is read again only if it is another file or was changed.
+
+    The time of the last change of status is compared, too, since a writer can set the time of the last write back.
+    A file that cannot be read has no digest.
+    """
+    try:
+        stat = file.stat()
+        version = (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size)
+        return size in (None, stat.st_size) and _digest(file, version) == sha256
+    except OSError:
+        return False
 
 
 def writable() -> Path:
@@ -85,6 +116,9 @@ def writable() -> Path:
 
     The temporary folder belongs to this process; the first use of it gives a RuntimeWarning. In the cache folder,
     downloads that killed processes left are deleted.
+
+    Raises:
+        WriteError: if no temporary folder can be written either.
     """
     folder = path()
     try:
@@ -101,24 +135,35 @@ def writable() -> Path:
 @contextmanager
 def incoming(name: str) -> Iterator[Path]:
     """Give a temporary path in the cache. The caller renames the file; otherwise it is deleted after the block."""
-    temporary = writable() / f"{name}.{secrets.token_hex(4)}.part"
+    own = temporary.beside(writable() / name)
     try:
-        yield temporary
+        yield own
     finally:
-        temporary.unlink(missing_ok=True)
+        temporary.delete(own)
+
+
+def _no_folder(error: OSError) -> ArgumentError:
+    reason = error.strerror or error
+    return ArgumentError(f"HYPERINIT_HOME must be a folder that can be read and written, got {path()}: {reason}")
 
 
 def _sweep(folder: Path) -> None:
     for part in folder.glob("*.part*"):
-        if OURS.fullmatch(part.name) and part.exists() and time.time() - part.stat().st_mtime > ABANDONED:
-            part.unlink(missing_ok=True)
+        if OURS.fullmatch(part.name) and temporary.is_abandoned(part):
+            temporary.delete(part)
 
 
 def _spare_folder(folder: Path, error: OSError) -> Path:
     """Return this process's temporary folder, made at the first call and deleted at exit."""
     process = os.getpid()
     if process not in _spare:
-        _spare[process] = Path(tempfile.mkdtemp(prefix="hyperinit-"))
+        try:
+            _spare[process] = Path(tempfile.mkdtemp(prefix="hyperinit-"))
+        except OSError as other:
+            raise WriteError(
+                f"the cache folder {folder} cannot be written ({error}), and no temporary folder ({other}); "
+                "set HYPERINIT_HOME to a folder that can be written"
+            ) from None
         atexit.register(_remove_spare, process, _spare[process])
         warnings.warn(
             f"the cache folder {folder} cannot be written ({error}), so downloads are kept only until this "
@@ -135,5 +180,5 @@ def _remove_spare(process: int, folder: Path) -> None:
 
 
 @lru_cache(maxsize=64)
-def _digest(file: Path, modified: int, size: int) -> str:
+def _digest(file: Path, version: tuple[int, ...]) -> str:
     return digest(file)

@@ -22,6 +22,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from hyperinit.errors import UNSEEN, ArtifactError, shown
+from hyperinit.files.found import POINTED, is_pointer
 
 MOST_HEADER = 1 << 20  # bytes of a file's header; headers of the embedded sources have 16 kB
 DEEPEST = 16  # levels of nested objects and lists
@@ -41,7 +42,7 @@ def opened(path: Path, key: str) -> Iterator[tuple[dict[str, Any], Any]]:
         SafetensorError: if the tensors do not fit the size of the file.
         OSError: if the file cannot be read.
     """
-    _check_length(path)
+    check_length(path)
     with safe_open(path, "pt") as file:
         text = (file.metadata() or {}).get(key)
         if text is None:
@@ -92,6 +93,8 @@ def check_plain(data: object) -> None:
         if depth >= DEEPEST:
             raise ArtifactError(f"{where} must lie at most {DEEPEST} levels deep, it lies deeper")
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            if isinstance(value, dict) and not isinstance(key, str):
+                raise ArtifactError(f"{where} must have texts as keys, got {shown(key)}")
             _check_leaf(key, where)
             stack.append((item, f"{where}.{key}"[-80:], depth + 1))
 
@@ -191,13 +194,19 @@ def digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
-def _check_length(path: Path) -> None:
+def check_length(path: Path) -> None:
     """Validate the header's length before safetensors allocates memory for the header.
 
     The first 8 bytes of a file state that length, and a forged file can state up to 2**64 - 1.
+
+    Raises:
+        ArtifactError: if the path is no regular file, or a Git LFS pointer, or the header is too long for the file.
+        OSError: if the file cannot be read.
     """
     if not stat.S_ISREG(path.stat().st_mode):  # before open, which waits at a pipe
         raise ArtifactError("a path that is not a regular file")
+    if is_pointer(path):
+        raise ArtifactError(POINTED)
     size = path.stat().st_size
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")

@@ -1,4 +1,4 @@
-"""Sends HTTP requests, and repeats those whose failure may be temporary.
+"""Sends HTTP requests, and repeats those whose failure may be temporary, until a deadline.
 
 Proxies (`HTTPS_PROXY`, `NO_PROXY`), private certificates (`REQUESTS_CA_BUNDLE`) and `.netrc` work as always with
 requests. A failure of the server raises no error; a `Problem` describes it.
@@ -6,22 +6,30 @@ requests. A failure of the server raises no error; a `Problem` describes it.
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from http.client import HTTPException
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
+
+from hyperinit.errors import HyperinitError
+from hyperinit.files import values
+from hyperinit.hub import wire
+from hyperinit.hub.address import joined, masked, shown
 
 if TYPE_CHECKING:
     import requests
 
 
 TIMEOUT = 30.0  # seconds without a reply, or without another byte
+TOTAL = 3600.0  # seconds for one file with all its attempts; HYPERINIT_TIMEOUT replaces it
+MOST_TOTAL = 1e7  # seconds, 115 days
 WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds before each retry of one address
 LONGEST = 60.0  # seconds: limit of a server's Retry-After
 LATER = (408, 425, 429)  # status codes besides 5xx that a retry may change
+HOPS = 10  # redirects of one request
 
 
 @dataclass(frozen=True)
@@ -33,16 +41,28 @@ class Problem:
     wait: float = 0.0
 
 
-def shown(url: str) -> str:
-    """Return an address without user name and password, for messages.
+@dataclass(frozen=True)
+class Deadline:
+    """The end of the time for one file: HYPERINIT_TIMEOUT seconds after the deadline was made."""
 
-    >>> shown("https://me:secret@example.org/a?b")
-    'https://example.org/a?b'
-    """
-    return re.sub(r"^([^:/]+://)[^/?#]*@", r"\1", url)
+    seconds: float = field(default_factory=lambda: values.seconds("HYPERINIT_TIMEOUT", TOTAL, MOST_TOTAL))
+    start: float = field(default_factory=time.monotonic)
+
+    def left(self) -> float:
+        """Return the seconds left, 0 if the time is over."""
+        return max(0.0, self.start + self.seconds - time.monotonic())
+
+    def __str__(self) -> str:
+        """Say what happened, for a message."""
+        return f"not complete after {self.seconds:g} seconds, the limit that HYPERINIT_TIMEOUT sets"
 
 
-def insist(url: str, once: Callable[[], Problem | None], reached: Callable[[], int] = lambda: 0) -> Problem | None:
+def insist(
+    url: str,
+    once: Callable[[], Problem | None],
+    reached: Callable[[], int] = lambda: 0,
+    deadline: Deadline | None = None,
+) -> Problem | None:
     """Make an attempt, and retry after a pause while the problem may be temporary; return the last problem, or None.
 
     Args:
@@ -50,57 +70,91 @@ def insist(url: str, once: Callable[[], Problem | None], reached: Callable[[], i
         once: one attempt. It returns its problem, or lets errors of requests pass.
         reached: bytes downloaded so far. More bytes than ever before reset the number of retries, so that a long
             download may be interrupted often.
+        deadline: after it there is no further attempt.
     """
-    import requests
-    from urllib3.exceptions import HTTPError
-
+    deadline = deadline or Deadline()
     left, furthest = list(WAITS), reached()
     while True:
-        try:
-            problem = once()
-        except (requests.RequestException, HTTPError) as error:
-            problem = Problem(f"{shown(url)}: {type(error).__name__}: {error}", _may_pass(error))
-        if problem is None or not problem.passing:
+        problem = _attempt(url, once)
+        if problem is None:
+            return None
+        if not deadline.left():
+            return Problem(f"{shown(url)}: {deadline}")
+        if not problem.passing:
             return problem
         if reached() > furthest:
             left, furthest = list(WAITS), reached()
         if not left:
             return problem
-        time.sleep(min(max(left.pop(0), problem.wait), LONGEST))
+        time.sleep(min(max(left.pop(0), problem.wait), LONGEST, deadline.left()))
 
 
-def ask(method: str, url: str, headers: Mapping[str, str], *, safe: bool, follow: bool = True) -> requests.Response:
-    """Send one request and return the reply; its body is not read yet.
+def _attempt(url: str, once: Callable[[], Problem | None]) -> Problem | None:
+    from urllib3.exceptions import HTTPError
+
+    try:
+        return once()
+    except HyperinitError:
+        raise  # of the disk, or of a setting
+    except (OSError, ValueError, HTTPError, HTTPException) as error:  # what libraries make of a hostile reply
+        return Problem(f"{shown(url)}: {type(error).__name__}: {masked(error, url)}", _may_pass(error))
+
+
+@contextmanager
+def ask(
+    method: str, url: str, headers: Mapping[str, str], *, safe: bool, deadline: Deadline | None = None
+) -> Iterator[requests.Response]:
+    """Send one request and give the reply, which the block may read piece by piece. No other body is read.
 
     Args:
-        method: "GET" or "HEAD".
+        method: "GET", which follows redirects, or "HEAD", which does not.
         url: http or https.
         headers: of the request.
         safe: whether a redirect from https to plain http may be followed, because a digest protects the file.
-        follow: whether to follow redirects.
+        deadline: when the connection is closed, also while the block runs.
 
     Raises:
-        requests.RequestException: if there is no reply, or an unsafe redirect.
+        requests.RequestException: if there is no reply, an unsafe redirect, or the time is over.
     """
     import requests
 
-    def guard(reply: requests.Response, *_: object, **__: object) -> None:
-        to = urljoin(reply.url, reply.headers.get("Location", ""))
-        if reply.is_redirect and urlsplit(reply.url).scheme == "https" and urlsplit(to).scheme != "https" and not safe:
-            raise requests.exceptions.InvalidURL(f"it redirects to {shown(to)}, which is not https")
+    deadline = deadline or Deadline()
+    first = requests.Request(method, url, {**headers, "Accept-Encoding": "identity"})  # lengths are the file's
+    watch = wire.Watch(deadline.left())
+    try:
+        with wire.session(watch) as session, _reply(session, first, deadline, safe=safe) as reply:
+            yield reply
+    finally:
+        watch.close()
+    if watch.fired:  # an end of the connection can look like the end of the file
+        raise requests.Timeout(str(deadline))
 
-    return requests.request(
-        method,
-        url,
-        headers={
-            **headers,
-            "Accept-Encoding": "identity",
-        },  # uncompressed: lengths and ranges are the file's
-        stream=True,
-        timeout=TIMEOUT,
-        allow_redirects=follow,
-        hooks={"response": guard},
-    )
+
+def _reply(session: requests.Session, first: requests.Request, deadline: Deadline, *, safe: bool) -> requests.Response:
+    """Return the reply after all redirects, whose bodies are not read."""
+    import requests
+
+    method, url, headers = str(first.method), str(first.url), dict(first.headers)
+    for _ in range(HOPS + 1):
+        patience = max(0.001, min(TIMEOUT, deadline.left()))
+        reply = session.request(method, url, headers=headers, stream=True, timeout=patience, allow_redirects=False)
+        if method == "HEAD" or not reply.is_redirect:
+            return reply
+        reply.close()
+        to = target(reply)
+        if not to:
+            raise requests.exceptions.InvalidSchema(f"it redirects to {shown(_location(reply))}, no http address")
+        if reply.url.lower().startswith("https:") and not to.lower().startswith("https:") and not safe:
+            raise requests.exceptions.InvalidURL(f"it redirects to {shown(to)}, which is not https")
+        if session.should_strip_auth(reply.url, to):
+            headers.pop("Authorization", None)
+        url = to
+    raise requests.TooManyRedirects(f"more than {HOPS} redirects")
+
+
+def target(reply: requests.Response) -> str | None:
+    """Return the address that a reply redirects to; None if it is malformed, or neither http nor https."""
+    return joined(reply.url, _location(reply))
 
 
 def refusal(url: str, reply: requests.Response) -> Problem:
@@ -110,21 +164,30 @@ def refusal(url: str, reply: requests.Response) -> Problem:
     return Problem(f"{shown(url)}: HTTP status {status}", passing, _wait(reply) if passing else 0)
 
 
+def _location(reply: requests.Response) -> str:
+    """Return the Location, which servers send as UTF-8 and Python decodes as Latin-1."""
+    return reply.headers.get("Location", "").encode("latin-1", "replace").decode("utf-8", "replace")
+
+
 def _may_pass(error: Exception) -> bool:
-    """Tell whether a retry may avoid this error; errors of addresses, headers and certificates stay."""
+    """Tell whether a retry may avoid this error; errors of addresses, headers, files and certificates stay."""
     import requests
+    from urllib3.exceptions import HTTPError, LocationValueError
 
     kinds = requests.exceptions
     lasting = (kinds.InvalidURL, kinds.InvalidSchema, kinds.MissingSchema, kinds.InvalidHeader, kinds.TooManyRedirects)
-    return not isinstance(error, lasting) and "CERTIFICATE_VERIFY_FAILED" not in str(error)
+    of_network = isinstance(error, requests.RequestException | HTTPError | HTTPException)
+    if not of_network or isinstance(error, (*lasting, LocationValueError)):
+        return False
+    return "CERTIFICATE_VERIFY_FAILED" not in str(error)
 
 
 def _wait(reply: requests.Response) -> float:
     """Return the seconds of a reply's Retry-After, which is a number or a date; 0 if there is none."""
-    text = reply.headers.get("Retry-After", "")
-    if text.isdecimal():
-        return float(text)
+    text = reply.headers.get("Retry-After", "")[:100]
+    if (number := values.integer(text)) is not None:
+        return float(number)
     try:
         return parsedate_to_datetime(text).timestamp() - time.time()
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, OverflowError, OSError, IndexError):
         return 0.0

@@ -13,19 +13,20 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote
 
-from hyperinit.errors import ArgumentError, ArtifactError
+from hyperinit.errors import ArgumentError, ArtifactError, DownloadError, shown
 from hyperinit.files import cache
-from hyperinit.files.atomic import digest
-from hyperinit.files.found import Found
-from hyperinit.hub import address, download, http
+from hyperinit.files.atomic import digest, settle
+from hyperinit.files.found import POINTED, Found, contents, expanded, is_file, is_pointer
+from hyperinit.hub import address, download
 
 INDEX = "index.json"
 LARGEST_INDEX = 4 * 2**20  # bytes
 LARGEST = 2**31  # bytes of one artifact
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 FRESH = 60.0  # seconds after which a process downloads the index again
+EXAMPLE = "https://example.org/"  # a place of an index, to which mirrors can be relative
 REMEDY = "check HYPERINIT_REGISTRY, or build the index again with `hyperinit registry build`"
 
 
@@ -38,7 +39,7 @@ class Entry:
         sha256: of the file, in hexadecimal.
         size: of the file, in bytes.
         title: one line for `hyperinit.sources()`.
-        mirrors: addresses of the file, or paths relative to the index. None means that it lies beside the index.
+        mirrors: at most 16 addresses of the file, or paths relative to the index. None means that it lies beside it.
         card: of the artifact, as JSON data.
     """
 
@@ -57,15 +58,27 @@ class Entry:
         """
         texts = [self.file, self.sha256, self.title, *(self.mirrors if isinstance(self.mirrors, list) else [None])]
         if not all(isinstance(text, str) and text.isprintable() for text in texts) or not isinstance(self.card, dict):
-            raise ArgumentError(f"{name!r}: a field has the wrong type, or is not a single line")
+            raise ArgumentError(f"{shown(name)}: a field has the wrong type, or is not a single line")
         if not NAME.fullmatch(name):
-            raise ArgumentError(f"{name!r}: a name must be lower case letters, digits and hyphens")
+            raise ArgumentError(f"{shown(name)}: a name must be lower case letters, digits and hyphens")
         if not self.file.endswith(address.ENDING) or re.search(r"[/\\:]", self.file):
-            raise ArgumentError(f"{name!r}: file must be the plain name of a {address.ENDING} file, got {self.file!r}")
+            raise ArgumentError(
+                f"{name!r}: file must be the plain name of a {address.ENDING} file, got {shown(self.file)}"
+            )
         if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
-            raise ArgumentError(f"{name!r}: sha256 must be 64 hexadecimal digits, got {self.sha256!r}")
+            raise ArgumentError(f"{name!r}: sha256 must be 64 hexadecimal digits, got {shown(self.sha256)}")
         if type(self.size) is not int or not 0 < self.size <= LARGEST:
-            raise ArgumentError(f"{name!r}: size must be 1 to {LARGEST:,} bytes, got {self.size!r}")
+            raise ArgumentError(f"{name!r}: size must be 1 to {LARGEST:,} bytes, got {shown(self.size)}")
+        self._check_mirrors(name)
+
+    def _check_mirrors(self, name: str) -> None:
+        if len(self.mirrors) > download.MOST_URLS:
+            most = f"at most {download.MOST_URLS} addresses"
+            raise ArgumentError(f"{name!r}: mirrors must be {most}, got {len(self.mirrors):,}")
+        for mirror in self.mirrors:
+            if not address.joined(EXAMPLE, mirror):
+                must = "a mirror must be an http or https address, or a path relative to the index"
+                raise ArgumentError(f"{name!r}: {must}, got {address.shown(mirror)!r}")
 
 
 _recent: dict[str, tuple[float, dict[str, Entry]]] = {}  # when the index was downloaded and its entries, by address
@@ -90,7 +103,7 @@ class Folder:
             ArtifactError: if the index is missing or damaged.
         """
         try:
-            return parsed(self.index.read_bytes(), str(self.index))
+            return parsed(contents(self.index, LARGEST_INDEX), str(self.index))
         except OSError as error:
             raise ArtifactError(f"the index {self.index} cannot be read, got: {error}; {self.remedy}") from None
         except ArtifactError as error:
@@ -110,15 +123,24 @@ class Folder:
             if "://" in mirror:
                 continue
             path = self.index.parent / mirror
-            if not path.is_file():
-                problems.append(f"{path} is missing")
-            elif (size := path.stat().st_size) != entry.size:
-                problems.append(f"{path} has {size:,} bytes, expected {entry.size:,}")
-            elif not cache.holds(path, entry.sha256):
-                problems.append(f"{path} has SHA-256 {digest(path)}, expected {entry.sha256}")
-            else:
+            if cache.holds(path, entry.sha256, entry.size):
                 return Found(path, entry.sha256, name)
+            problems.append(f"{path} {_misfit(path, entry)}")
         raise ArtifactError(f"source {name!r} of {self.index}: {'; '.join(problems)}; {self.remedy}")
+
+
+def _misfit(path: Path, entry: Entry) -> str:
+    """Say why a file is not the one of an entry."""
+    try:
+        if not is_file(path):
+            return "is missing"
+        if is_pointer(path):
+            return f"is {POINTED}"
+        if (size := path.stat().st_size) != entry.size:
+            return f"has {size:,} bytes, expected {entry.size:,}"
+        return f"has SHA-256 {digest(path)}, expected {entry.sha256}"
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
 
 
 def entries(offline: bool | None = None) -> dict[str, Entry]:
@@ -138,7 +160,7 @@ def entries(offline: bool | None = None) -> dict[str, Entry]:
         return where.entries()
     url, sha256 = where
     if sha256:
-        return parsed(download.fetched(_wanted(url, sha256), offline).read_bytes(), http.shown(url))
+        return _read(download.fetched(_wanted(url, sha256), offline), url)
     if download.switch(offline):
         return _remembered(url, offline)
     if url not in _recent or time.monotonic() - _recent[url][0] > FRESH:
@@ -154,7 +176,7 @@ def find(name: str, entry: Entry, offline: bool | None = None) -> Found:
         DownloadError: if the file cannot be downloaded.
     """
     where = _where()
-    mirrors = entry.mirrors or [entry.file]
+    mirrors = entry.mirrors or [quote(entry.file)]
     if isinstance(where, Folder):
         try:
             return where.find(name, entry)
@@ -163,7 +185,7 @@ def find(name: str, entry: Entry, offline: bool | None = None) -> Found:
             if not mirrors:
                 raise
     elif where:
-        mirrors = [urljoin(where[0], mirror) for mirror in mirrors]
+        mirrors = [address.joined(where[0], mirror) or mirror for mirror in mirrors]
     wanted = download.Wanted(urls=tuple(mirrors), digest=entry.sha256, size=entry.size, name=entry.file)
     return Found(download.fetched(wanted, offline), entry.sha256, name)
 
@@ -178,15 +200,22 @@ def parsed(raw: bytes, where: str) -> dict[str, Entry]:
     Raises:
         ArtifactError: if it is not an index, or an entry is damaged.
     """
+    from hyperinit.files import headers  # imports torch, which most downloads do not need
+
     try:
+        if len(raw) > LARGEST_INDEX // 4 and not raw.isascii():
+            # One wide character makes Python keep 4 bytes for each character of the text.
+            raise ArgumentError(
+                f"an index of more than {LARGEST_INDEX // 4:,} bytes must be ASCII; escape other letters"
+            )
         known = Entry.__dataclass_fields__.keys()
+        data = headers.parsed(raw.decode(json.detect_encoding(raw)).removeprefix("\ufeff"))
         found = {
-            name: Entry(**{key: value for key, value in entry.items() if key in known})
-            for name, entry in json.loads(raw).items()
+            name: Entry(**{key: value for key, value in entry.items() if key in known}) for name, entry in data.items()
         }
         for name, entry in found.items():
             entry.check(name)
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise ArtifactError(
             f"{where} must be an index of sources as `hyperinit registry build` writes it, got: {error}"
         ) from None
@@ -199,19 +228,19 @@ def _where() -> Folder | tuple[str, str] | None:
     if not text:
         return None
     if "://" not in text:
-        path = Path(text).expanduser().absolute()
-        return Folder(path / INDEX if path.is_dir() else path, REMEDY)
+        path = expanded(text).absolute()
+        return Folder(path / INDEX if os.path.isdir(path) else path, REMEDY)
     url, sha256 = address.split(text)
-    if urlsplit(url).scheme not in ("http", "https") or not (sha256 or address.is_safe(url)):
+    if not address.parts(url) or not (sha256 or address.is_safe(url)):
         raise ArgumentError(
             "HYPERINIT_REGISTRY must be a folder, https://..., http://localhost..., or http:// with #sha256=HEX of the "
-            f"index at its end, got {http.shown(text)!r}"
+            f"index at its end, got {address.shown(text)!r}"
         )
-    return urljoin(url, INDEX) if url.endswith("/") else url, sha256
+    return url + INDEX if url.endswith("/") else url, sha256
 
 
 def _wanted(url: str, sha256: str = "") -> download.Wanted:
-    by_hand = f"save {http.shown(url)} and the files that it lists in a folder, and set HYPERINIT_REGISTRY to it"
+    by_hand = f"save {address.shown(url)} and the files that it lists in a folder, and set HYPERINIT_REGISTRY to it"
     return download.Wanted(urls=(url,), digest=sha256, most=LARGEST_INDEX, name=INDEX, by_hand=by_hand)
 
 
@@ -223,14 +252,25 @@ def _downloaded(url: str) -> dict[str, Entry]:
     """Download the index and put it into the cache, unless it is damaged."""
     with cache.incoming(_key(url)) as temporary:
         download.fetch(_wanted(url), temporary)
-        found = parsed(temporary.read_bytes(), http.shown(url))
-        os.replace(temporary, temporary.with_name(_key(url)))
+        found = _read(temporary, url)
+        try:
+            settle(temporary, temporary.with_name(_key(url)))
+        except OSError as error:
+            raise DownloadError(f"{temporary.parent} cannot be written, got: {error}; free some disk space") from None
     return found
 
 
 def _remembered(url: str, offline: bool | None) -> dict[str, Entry]:
     """Read the index that was downloaded last from the cache."""
     path = cache.find(_key(url)) or cache.path() / _key(url)
-    if not path.is_file():
+    if not is_file(path):
         download.fetch(_wanted(url), path, offline=offline)  # raises: downloads are forbidden
-    return parsed(path.read_bytes(), http.shown(url))
+    return _read(path, url)
+
+
+def _read(path: Path, url: str) -> dict[str, Entry]:
+    """Read a downloaded index."""
+    try:
+        return parsed(contents(path, LARGEST_INDEX), address.shown(url))
+    except OSError as error:
+        raise ArtifactError(f"the index {path} cannot be read, got: {error}; delete it and try again") from None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from hyperinit.errors import ArgumentError, ArtifactError
 from hyperinit.files.atomic import digest, replacing
-from hyperinit.hub import index, sources
+from hyperinit.files.found import is_file
+from hyperinit.hub import address, index, sources
 from hyperinit.hub.address import ENDING
 from hyperinit.hub.index import INDEX, Entry
 from hyperinit.representation import artifact
@@ -36,7 +37,7 @@ def register_embedded(path: str | Path, name: str, title: str) -> None:
         raise ArgumentError(f"title must be one line of text, got {title!r}")
     if path.resolve().parent != sources.FOLDER.resolve():
         raise ArgumentError(f"path must lie in {sources.FOLDER}, got {path}")
-    if path.suffix != ENDING or not path.is_file():
+    if path.suffix != ENDING or not is_file(path):
         raise ArtifactError(f"path must be an existing .safetensors file, got {path}")
     size = path.stat().st_size
     if size > sources.LARGEST:
@@ -55,12 +56,14 @@ def build(folder: Path, base_url: str | None = None) -> dict[str, Entry]:
         base_url: address of the folder that serves the artifacts; None means that they lie beside the index.
 
     Raises:
-        ArgumentError: if `base_url` is not an http or https address, or a file's name is not allowed for a source.
-        ArtifactError: if the folder holds no artifact, or a damaged one.
+        ArgumentError: if `base_url` is not an http or https address, holds a secret, or a file's name is not allowed
+            for a source.
+        ArtifactError: if the folder holds no artifact, or a damaged one, or the index would be too large.
+        WriteError: if the index cannot be written.
     """
-    if base_url is not None and (urlsplit(base_url).scheme not in ("http", "https") or "#" in base_url):
-        raise ArgumentError(f"base-url must be an http or https address, got {base_url!r}")
-    paths = sorted(folder.glob("*.safetensors"))
+    if base_url is not None:
+        _check_base(base_url)
+    paths = sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("."))  # not "._x" of macOS
     if not paths:
         raise ArtifactError(f"{folder} must be a folder with .safetensors artifacts, got none")
     found = {path.stem: _entry(path, base_url) for path in paths}
@@ -68,11 +71,27 @@ def build(folder: Path, base_url: str | None = None) -> dict[str, Entry]:
     return found
 
 
+def _check_base(url: str) -> None:
+    found = address.parts(url)
+    if not found or "#" in url or not url.isprintable() or " " in url:
+        raise ArgumentError(f"base-url must be an http or https address, got {address.shown(url)!r}")
+    if "@" in found.netloc or "?" in url:
+        raise ArgumentError(
+            "base-url must hold no user name, password or query, because everyone can read them in the index, "
+            f"got one with {address.shown(url)!r}; leave them out"
+        )
+
+
 def _write(path: Path, entries: dict[str, Entry]) -> None:
-    """Write an index; empty fields are left out."""
+    """Write an index that passes the checks of the reader; empty fields are left out."""
     data = {name: {key: value for key, value in asdict(entry).items() if value} for name, entry in entries.items()}
+    raw = (json.dumps(data, indent=2) + "\n").encode("ascii")
+    if len(raw) > index.LARGEST_INDEX:
+        most = f"at most {index.LARGEST_INDEX:,} bytes"
+        raise ArtifactError(f"an index must have {most}, {path} would have {len(raw):,}; make several folders")
+    index.parsed(raw, str(path))
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+        temporary.write_bytes(raw)
 
 
 def _entry(path: Path, base_url: str | None) -> Entry:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 
-from hyperinit.errors import ArtifactError, UnknownNameError
-from hyperinit.files.found import Found
+from hyperinit.errors import ArgumentError, ArtifactError, UnknownNameError, did_you_mean, listed, shown
+from hyperinit.files.found import POINTED, Found, expanded, is_file, is_pointer
 from hyperinit.hub import address, download, huggingface, index
 from hyperinit.hub.index import Entry
 
@@ -41,7 +40,7 @@ def find(source: str | Path, *, offline: bool | None = None) -> Found:
 
     The SHA-256 of the file is compared with the one that the address or the registry states. This holds also for a path
     that leads to an embedded file, and for symbolic links. The comparison reads the file once in a process, and again
-    only after its time of change or its size has changed.
+    only after the file was changed or replaced.
 
     Args:
         source: name of an embedded source or of one that HYPERINIT_REGISTRY lists, path of a .safetensors file,
@@ -53,13 +52,15 @@ def find(source: str | Path, *, offline: bool | None = None) -> Found:
 
     Raises:
         UnknownNameError: if no source has this name; the message lists the names.
-        ArgumentError: if it is an address that is malformed or lacks a digest.
+        ArgumentError: if it is neither text nor a path, or an address that is malformed or lacks a digest.
         DownloadError: if the file is not in the cache and cannot be downloaded.
         ArtifactError: if the file is missing, is no .safetensors file, or has another size or SHA-256 than listed.
 
     >>> find("digits").path.name
     'digits.safetensors'
     """
+    if not isinstance(source, str | Path):
+        raise ArgumentError(f"source must be a name, a path or an address, got {shown(source)}")
     if isinstance(source, str) and (place := address.parse(source)):
         return _download(place, offline)
     listed = embedded()
@@ -68,16 +69,19 @@ def find(source: str | Path, *, offline: bool | None = None) -> Found:
             return _folder().find(source, listed[source])
         if not source.endswith(address.ENDING) and "/" not in source and os.sep not in source:
             return _registered(source, listed, offline)
-    path = Path(source).expanduser()
-    if path.suffix != address.ENDING or not path.is_file():
-        raise ArtifactError(f"source must be a name or an existing .safetensors file, got {str(source)!r}")
+    path = expanded(source)
+    if path.suffix != address.ENDING or not is_file(path):
+        got = address.shown(str(source))
+        raise ArtifactError(f"source must be a name or an existing .safetensors file, got {got!r}")
+    if is_pointer(path):
+        raise ArtifactError(f"source must be a .safetensors file, got {path}, {POINTED}")
     return _of_path(path, listed)
 
 
 def embedded() -> dict[str, Entry]:
     """Return the entries of the embedded sources by name; none if the installation has no index of them."""
     folder = _folder()
-    return folder.entries() if folder.index.is_file() else {}
+    return folder.entries() if is_file(folder.index) else {}
 
 
 def _folder() -> index.Folder:
@@ -88,7 +92,7 @@ def _of_path(path: Path, listed: Mapping[str, Entry]) -> Found:
     """Return the file of a path, with the digest of the embedded source if it is the file of one."""
     for name, entry in listed.items():
         own = FOLDER / entry.file
-        if own.is_file() and path.samefile(own):  # also behind a symbolic link on either side
+        if is_file(own) and path.samefile(own):  # also behind a symbolic link on either side
             return Found(path, _folder().find(name, entry).digest, name)
     return Found(path, None, path.stem)
 
@@ -108,7 +112,8 @@ def _registered(name: str, listed: Mapping[str, Entry], offline: bool | None) ->
 
 
 def _unknown(source: str, names: list[str]) -> str:
-    close = get_close_matches(source.lower(), names, n=3)
-    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
-    known = f"Sources: {', '.join(names)}." if names else "This installation embeds no sources."
-    return f"unknown source {source!r}; {hint}{known} A path must end in .safetensors, such as './mine.safetensors'"
+    near = did_you_mean(source, names)
+    known = f"Sources: {listed(names)}." if names else "This installation embeds no sources."
+    hint = f"{near} {known}" if near else known
+    got = shown(address.shown(source))
+    return f"unknown source {got}; {hint} A path must end in .safetensors, such as './mine.safetensors'"

@@ -9,6 +9,7 @@ from hashlib import sha256
 import platformdirs
 import pytest
 
+from hyperinit.errors import ArgumentError, WriteError
 from hyperinit.files import cache
 
 OLD = "0123456789abcdef-old.safetensors"
@@ -92,9 +93,15 @@ def test_the_temporary_folder_ends_with_the_process(home):
     assert not os.path.exists(done.stdout.strip())
 
 
-def test_without_a_home_folder_nothing_is_made_in_the_working_folder(monkeypatch, tmp_path):
+def no_home(_):
+    raise RuntimeError("could not determine the home directory")
+
+
+@pytest.mark.parametrize("answer", [lambda _: "~/.cache/hyperinit", no_home], ids=["old", "new"])
+def test_without_a_home_folder_nothing_is_made_in_the_working_folder(monkeypatch, tmp_path, answer):
+    """Old versions of platformdirs return the path as it is, new ones raise an error."""
     monkeypatch.setenv("HYPERINIT_HOME", "")
-    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda _: "~/.cache/hyperinit")
+    monkeypatch.setattr(platformdirs, "user_cache_dir", answer)
     monkeypatch.chdir(tmp_path)
     with pytest.warns(RuntimeWarning, match=r"there is no home folder"):
         cache.writable()
@@ -108,3 +115,61 @@ def test_an_incoming_file_is_deleted_unless_it_is_renamed(home):
     with cache.incoming(OLD) as temporary:
         temporary.write_text("half")
     assert os.listdir(home) == [OLD]
+
+
+@pytest.mark.parametrize("place", ["~/c", "~nosuchuser/c"])
+def test_a_home_that_does_not_exist_is_replaced_by_a_temporary_folder(monkeypatch, tmp_path, place):
+    """Containers run programs as users without a home folder and without an entry of their own."""
+    monkeypatch.setenv("HYPERINIT_HOME", place)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", dict().__getitem__)
+    monkeypatch.chdir(tmp_path)
+    assert cache.find(OLD) is None
+    assert cache.entries() == []
+    with pytest.warns(RuntimeWarning, match=r"there is no home folder.*set HYPERINIT_HOME"):
+        folder = cache.writable()
+    assert folder.is_absolute()
+    assert os.listdir(tmp_path) == []
+
+
+def test_without_any_writable_folder_the_error_says_what_to_set(home, monkeypatch):
+    def fail(**_):
+        raise FileNotFoundError("no usable temporary directory")
+
+    home.write_text("a file")
+    monkeypatch.setattr(cache.tempfile, "mkdtemp", fail)
+    with pytest.raises(WriteError, match=rf"{home} cannot be written .*no usable.*set HYPERINIT_HOME to a folder"):
+        cache.writable()
+
+
+def test_a_folder_with_a_name_that_is_too_long_holds_nothing(home, monkeypatch):
+    home.mkdir()
+    monkeypatch.setenv("HYPERINIT_HOME", str(home / ("x" * 300)))
+    assert cache.find(OLD) is None
+    with pytest.raises(ArgumentError, match=r"HYPERINIT_HOME must be a folder that can be read and written, got"):
+        cache.entries()
+    with pytest.warns(RuntimeWarning, match=r"cannot be written"):
+        cache.writable()
+
+
+def test_a_change_that_keeps_size_and_time_is_found(home):
+    home.mkdir()
+    (home / OLD).write_bytes(b"abc")
+    digest, stat = sha256(b"abc").hexdigest(), (home / OLD).stat()
+    assert cache.good(OLD, digest)
+    (home / OLD).write_bytes(b"abd")
+    os.utime(home / OLD, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert cache.good(OLD, digest) is None
+
+
+def test_a_link_that_leads_to_another_file_is_compared_again(home, tmp_path):
+    home.mkdir()
+    for name in (b"abc", b"abd"):
+        (tmp_path / name.decode()).write_bytes(name)
+        os.utime(tmp_path / name.decode(), ns=(0, 1))
+    digest = sha256(b"abc").hexdigest()
+    (home / OLD).symlink_to(tmp_path / "abc")
+    assert cache.good(OLD, digest)
+    (home / OLD).unlink()
+    (home / OLD).symlink_to(tmp_path / "abd")
+    assert cache.good(OLD, digest) is None

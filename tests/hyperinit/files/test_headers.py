@@ -174,3 +174,10 @@ def test_the_digest_depends_on_everything(file):
         digest({"x": 1}, tensors | {"a": tensors["a"].view(torch.int32)}),
     ]
     assert len({same, *others}) == 7
+
+
+@pytest.mark.parametrize("key", [1, None, True, 0.5])
+def test_keys_that_are_no_text_are_refused(key):
+    """JSON would turn them into text, which may then be there twice."""
+    with pytest.raises(ArtifactError, match=f"^header.card must have texts as keys, got {key}$"):
+        headers.check_plain({"card": {"1": 1, key: 2}})

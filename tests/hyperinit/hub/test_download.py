@@ -5,7 +5,6 @@ import os
 import time
 
 import pytest
-import requests
 
 from hyperinit.errors import DownloadError
 from hyperinit.hub import http
@@ -140,13 +139,13 @@ def test_wrong_bytes_leave_nothing_behind_and_the_mirror_is_asked(server, want, 
         ("500", r"/first: HTTP status 500; "),
         ("429", r"/first: HTTP status 429; "),
         ("416", r"/first: HTTP status 416 for bytes from 0; "),
-        ("to ftp://example.org/a", r"/first: InvalidSchema: "),
+        ("to ftp://example.org/a", r"/first: InvalidSchema: it redirects to ftp://example.org/a, no http address"),
         ("to http://127.0.0.1:9/a", r"/first: ConnectionError: "),
         ("to /round", r"/first: TooManyRedirects: "),
     ],
 )
 def test_what_stays_wrong_is_an_error_and_leaves_nothing_behind(server, want, target, monkeypatch, answer, message):
-    monkeypatch.setattr(requests.sessions, "DEFAULT_REDIRECT_LIMIT", 3)
+    monkeypatch.setattr(http, "HOPS", 3)
     server.plan = [answer] * 200
     with pytest.raises(DownloadError, match=rf"^a.bin could not be downloaded: http.*{message}.*Try again later"):
         fetch(want(size=len(server.body)), target)

@@ -20,6 +20,11 @@ def get(server):
     return lambda: http.insist(server.url, once)
 
 
+def status(url, safe=True):
+    with http.ask("GET", url, {}, safe=safe) as reply:
+        return reply.status_code
+
+
 @pytest.mark.parametrize("status", ["500", "503", "429", "408"])
 def test_a_temporary_failure_is_retried(server, get, status):
     server.plan = [status, status]
@@ -66,16 +71,16 @@ def test_plain_http_behind_https_needs_a_digest(monkeypatch, start, to, safe, re
         reply = requests.Response()
         reply.url, reply.request, reply.raw = request.url, request, None
         reply.status_code, reply._content = (302 if request.url == start else 200), b""
-        reply.headers["Location"] = to
+        reply.headers["Location"], reply._content_consumed = to, True
         return reply
 
     monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
     monkeypatch.setattr(requests.sessions, "extract_cookies_to_jar", lambda *_: None)
     if refused:
         with pytest.raises(requests.exceptions.InvalidURL, match=r"it redirects to http://a.org/x, which is not https"):
-            http.ask("GET", start, {}, safe=safe)
+            status(start, safe)
     else:
-        assert http.ask("GET", start, {}, safe=safe).status_code == 200
+        assert status(start, safe) == 200
     assert len(sent) == 2 - refused
 
 
@@ -126,7 +131,6 @@ def test_only_bytes_beyond_the_furthest_reset_the_retries(monkeypatch):
 def test_passwords_are_not_shown(monkeypatch):
     monkeypatch.setattr(http, "WAITS", ())
     url = "http://me:secret@127.0.0.1:9/a"
-    problem = http.insist(url, lambda: http.ask("GET", url, {}, safe=True))
+    problem = http.insist(url, lambda: status(url))
     assert "http://127.0.0.1:9/a" in problem.text
     assert "secret" not in problem.text
-    assert http.shown("https://a.org/x?mail=me@b.org") == "https://a.org/x?mail=me@b.org"

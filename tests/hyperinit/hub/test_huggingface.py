@@ -1,13 +1,14 @@
 """A server on this machine in place of the Hugging Face Hub: digests, commits, tokens, redirects, offline."""
 
 import json
+from contextlib import suppress
 from hashlib import sha256
 
 import pytest
 import torch
 from safetensors.torch import save
 
-from hyperinit.errors import ArgumentError, DownloadError
+from hyperinit.errors import ArgumentError, DownloadError, HyperinitError, WriteError
 from hyperinit.hub import huggingface, sources
 
 RAW = save({"w": torch.arange(4.0)})
@@ -216,3 +217,86 @@ def test_notes_name_no_other_file(publish, home, tmp_path):
         note.write_text(json.dumps({"sha256": "../x", "version": COMMIT}))
     huggingface._recent.clear()
     assert sources.find(FILE).path.parent == home
+
+
+@pytest.mark.parametrize("large", [True, False])
+def test_a_full_disk_after_the_download_gives_the_file_and_a_warning(publish, monkeypatch, large):
+    def full(path):
+        raise WriteError("no space")
+
+    publish(large=large)
+    monkeypatch.setattr(huggingface, "replacing", full)
+    with pytest.warns(RuntimeWarning, match=r"cnn.safetensors will not be found offline: no space"):
+        assert sources.find(FILE).path.read_bytes() == RAW
+
+
+def test_a_file_that_is_damaged_soon_after_is_fetched_again(server, publish):
+    path = sources.find(FILE).path
+    path.write_bytes(bytes(len(RAW)))
+    assert sources.find(FILE).path.read_bytes() == RAW
+    path.write_bytes(bytes(len(RAW)))
+    with pytest.raises(DownloadError, match=r"is not in the cache"):
+        sources.find(FILE, offline=True)
+
+
+@pytest.mark.parametrize(
+    "note",
+    ["[" * 100_000, '{"sha256": 5, "version": []}', '{"sha256": "x"}', "[]", '{"a": ' + "9" * 5000 + "}", "\xff"],
+)
+def test_a_note_that_is_damaged_in_any_way_is_written_again(publish, home, note):
+    path = sources.find(FILE).path
+    for file in home.glob("*-note.json"):
+        file.write_text(note, encoding="latin-1")
+    huggingface._recent.clear()
+    with pytest.raises(DownloadError, match=r"is not in the cache"):
+        sources.find(FILE, offline=True)
+    assert sources.find(FILE).path == path
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"X-Linked-Size": "9" * 5000},
+        {"X-Linked-Size": "-1"},
+        {"Location": "http://[::1/"},
+        {"Location": "\xff"},
+        {"X-Linked-Etag": "x" * 50_000, "X-Repo-Commit": "9" * 5000},
+    ],
+)
+def test_broken_headers_of_the_hub_end_in_an_error_of_ours_or_the_file(publish, head):
+    publish(**head)
+    with suppress(HyperinitError):
+        assert sources.find(FILE).path.read_bytes() == RAW
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["http://me:SECRET@a.org", "https://me:SECRET@[::1", "https://me:SEC/SECRET@a.org"]
+)
+def test_secrets_of_the_endpoint_are_not_shown(publish, monkeypatch, endpoint):
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    with pytest.raises(HyperinitError) as caught:
+        sources.find(FILE, offline=True)
+    assert "SECRET" not in str(caught.value)
+
+
+def test_secrets_of_an_endpoint_that_answers_are_not_shown(server, publish, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", server.url.replace("http://", "http://me:SECRET@"))
+    for text in (FILE, f"{FILE}@missing"):
+        server.plan = ["403"]
+        with pytest.raises(DownloadError) as caught:
+            sources.find(text)
+        assert "SECRET" not in str(caught.value)
+
+
+def test_a_missing_bundle_of_certificates_is_an_error_of_ours(publish, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "https://127.0.0.1:9")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+    with pytest.raises(DownloadError, match=r"invalid path: /nowhere/ca.pem"):
+        sources.find(FILE)
+
+
+def test_a_git_lfs_pointer_in_place_of_a_file_is_named(publish, home):
+    publish(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n", large=False)
+    with pytest.raises(DownloadError, match=r"must be a complete safetensors file, got: a Git LFS pointer"):
+        sources.find(FILE)
+    assert list(home.iterdir()) == []

@@ -8,7 +8,7 @@ import pytest
 
 from hyperinit.errors import ArgumentError, ArtifactError
 from hyperinit.files import atomic
-from hyperinit.hub import publish, sources
+from hyperinit.hub import index, publish, sources
 
 
 def test_the_index_lists_file_digest_size_and_title(folder):
@@ -76,3 +76,54 @@ def test_only_small_files_of_the_folder_are_registered(folder, monkeypatch):
     monkeypatch.setattr(sources, "LARGEST", 499)
     with pytest.raises(ArtifactError, match=r"at most 499 bytes, .*mnist.safetensors has 500"):
         publish.register_embedded(folder / "mnist.safetensors", "mnist", "mnist")
+
+
+@pytest.fixture
+def zoo(artifact):
+    """A folder with one artifact, and what macOS leaves beside it."""
+    zoo = artifact.parent / "zoo"
+    zoo.mkdir()
+    artifact.rename(zoo / "nets.safetensors")
+    (zoo / "._nets.safetensors").write_bytes(b"attributes of macOS")
+    return zoo
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://me:SECRET@a.org",
+        "https://SECRET@a.org/zoo",
+        "https://a.org/zoo?token=SECRET",
+        "https://a.org/zoo#SECRET",
+        "https://me:SECRET@[::1/",
+        "http://me:SEC/SECRET@a.org",
+        "ftp://me:SECRET@a.org",
+        "me:SECRET@a.org",
+    ],
+)
+def test_a_secret_is_neither_written_to_an_index_nor_shown(zoo, url):
+    with pytest.raises(ArgumentError, match=r"^base-url must ") as caught:
+        publish.build(zoo, url)
+    assert "SECRET" not in str(caught.value)
+    assert not (zoo / "index.json").exists()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1/", "http://a:b/", "https://", "https://a.org/\n", "https://a b/", "", "/x"]
+)
+def test_a_base_that_is_no_address_is_refused(zoo, url):
+    with pytest.raises(ArgumentError, match=r"^base-url must be an http or https address, got '"):
+        publish.build(zoo, url)
+
+
+def test_a_built_index_lists_artifacts_only_and_can_be_read(zoo):
+    found = publish.build(zoo, "https://a.org:80/zoo/")
+    assert index.parsed((zoo / "index.json").read_bytes(), "here") == found
+    assert found["nets"].mirrors == ["https://a.org:80/zoo/nets.safetensors"]
+
+
+def test_an_index_that_the_reader_would_refuse_is_not_written(zoo, monkeypatch):
+    monkeypatch.setattr(index, "LARGEST_INDEX", 100)
+    with pytest.raises(ArtifactError, match=r"an index must have at most 100 bytes, .*index.json would have"):
+        publish.build(zoo)
+    assert not (zoo / "index.json").exists()

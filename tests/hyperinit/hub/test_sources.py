@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import hyperinit
-from hyperinit.errors import ArtifactError, UnknownNameError
+from hyperinit.errors import ArgumentError, ArtifactError, HyperinitError, UnknownNameError
 from hyperinit.files.found import Found
 from hyperinit.hub import sources
 
@@ -167,3 +167,65 @@ def test_finding_is_quick(folder):
         sources.find("mnist")
         best = min(best, time.perf_counter() - start)
     assert best < 2e-4
+
+
+def test_a_change_that_keeps_size_and_time_of_an_embedded_file_is_found(folder):
+    path = folder / "mnist.safetensors"
+    stat = path.stat()
+    sources.find("mnist")
+    path.write_bytes(b"?" + path.read_bytes()[1:])
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with pytest.raises(ArtifactError, match=ALTERED):
+        sources.find("mnist")
+
+
+def test_a_hard_link_to_an_embedded_file_is_compared_with_its_digest(folder):
+    os.link(folder / "mnist.safetensors", "link.safetensors")
+    assert sources.find("link.safetensors").digest
+    alter(folder / "mnist.safetensors")
+    with pytest.raises(ArtifactError, match=ALTERED):
+        sources.find("link.safetensors")
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["~nosuchuser/a.safetensors", "x" * 300 + ".safetensors", "a/" * 3000 + "a.safetensors", "a\0.safetensors"],
+)
+@pytest.mark.parametrize("kind", [str, Path])
+def test_paths_that_no_file_can_have_are_missing_files(folder, source, kind):
+    with pytest.raises(ArtifactError, match=r"^source must be a name or an existing .safetensors file, got '"):
+        sources.find(kind(source))
+
+
+def test_a_path_in_a_folder_that_cannot_be_read_is_a_missing_file(folder, monkeypatch):
+    def fail(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    found = sources.embedded()
+    monkeypatch.setattr(sources, "embedded", lambda: found)
+    monkeypatch.setattr(Path, "stat", fail)
+    with pytest.raises(ArtifactError, match=r"^source must be a name or an existing"):
+        sources.find("private/a.safetensors")
+
+
+@pytest.mark.parametrize("source", [None, 5, b"mnist", ["mnist"]])
+def test_what_is_no_source_at_all_is_refused(folder, source):
+    with pytest.raises(ArgumentError, match=r"^source must be a name, a path or an address, got "):
+        sources.find(source)
+
+
+def test_a_git_lfs_pointer_says_how_to_get_the_file(folder):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n"
+    Path("mine.safetensors").write_bytes(pointer)
+    with pytest.raises(ArtifactError, match=r"got mine.safetensors, a Git LFS pointer .*; run `git lfs pull`"):
+        sources.find("mine.safetensors")
+    (folder / "mnist.safetensors").write_bytes(pointer)
+    with pytest.raises(ArtifactError, match=r"mnist.safetensors is a Git LFS pointer .*; run `git lfs pull`"):
+        sources.find("mnist")
+
+
+@pytest.mark.parametrize("source", ["me:SECRET@a.org", "https:/me:SECRET@a.org/x", "me:SECRET@a.org/x.safetensors"])
+def test_addresses_without_their_slashes_show_no_secret(folder, source):
+    with pytest.raises(HyperinitError, match=r"a\.org") as caught:
+        sources.find(source)
+    assert "SECRET" not in str(caught.value)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from trap import Trap
 
 from hyperinit.errors import ArgumentError, DataError, UnknownNameError
 from hyperinit_training.images import dataset
@@ -260,11 +261,6 @@ def test_validation_share_gives_the_paper_numbers(name, count, val):
 def test_wrong_npz_content(tmp_path, name, changes, message):
     with pytest.raises(DataError, match=message):
         load_images(name, write_npz(tmp_path, **changes))
-
-
-class Trap:
-    def __reduce__(self):
-        return os.mkdir, ("sprung",)
 
 
 def test_nothing_is_unpickled(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import pytest
 
 from hyperinit.errors import DataError, UnknownNameError
 from hyperinit_training.cli import commands
+from hyperinit_training.images import download as images_download
 from hyperinit_training.images.download import FILES, Remote, fetch
 
 
@@ -82,3 +83,35 @@ def test_unknown_names_are_rejected_with_a_hint(tmp_path):
 def test_the_table_is_well_formed(remote):
     assert len(bytes.fromhex(remote.md5)) == 16
     assert all(url.startswith("http") and url.endswith("/" + remote.name) for url in remote.urls)
+
+
+def test_a_git_lfs_pointer_in_place_of_a_file_is_named(server, body, tmp_path):
+    (tmp_path / "a.mat").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n")
+    with pytest.raises(DataError, match=r"a.mat must be the published file, got a Git LFS pointer .*git lfs pull"):
+        fetch("svhn", tmp_path)
+    assert not server.seen
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "file/x"])
+def test_a_folder_that_cannot_be_made_is_an_error_of_ours(body, tmp_path, name):
+    (tmp_path / "file").write_text("a file, not a folder")
+    with pytest.raises(DataError, match=r"a.mat could not be downloaded: "):
+        fetch("svhn", tmp_path / name)
+
+
+def test_a_file_that_cannot_be_read_is_an_error_of_ours(body, tmp_path, monkeypatch):
+    def fail(*_):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "a.mat").write_bytes(body)
+    monkeypatch.setattr(images_download, "digest", fail)
+    with pytest.raises(DataError, match=r"a.mat must be a file that can be read, got: Permission denied"):
+        fetch("svhn", tmp_path)
+
+
+def test_a_server_that_sends_without_end_is_given_up(server, body, tmp_path, monkeypatch):
+    monkeypatch.setattr(images_download, "MOST", 300_000)
+    server.plan = ["endless"] * 2
+    with pytest.raises(DataError, match=r"/first sends more than 300,000 bytes; the download was deleted"):
+        fetch("svhn", tmp_path)
+    assert names(tmp_path) == []

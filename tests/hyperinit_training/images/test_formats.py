@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import os
 import pickle
 import struct
 import tarfile
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
+from trap import Trap
 
 from hyperinit.errors import DataError
 from hyperinit_training.images import formats
@@ -113,11 +113,6 @@ def test_a_batch_written_by_a_newer_numpy_is_read(tmp_path):
     raw = pickled(CIFAR[CIFAR10_TEST].reshape(4, 3072), LABELS, module="numpy._core.multiarray")
     found = read("cifar10", put(tmp_path, "cifar10", test_batch=raw))
     np.testing.assert_array_equal(found["x_test"], CIFAR[CIFAR10_TEST])
-
-
-class Trap:
-    def __reduce__(self):
-        return os.mkdir, ("sprung",)
 
 
 @pytest.mark.parametrize(

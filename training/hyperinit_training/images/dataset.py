@@ -9,7 +9,6 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from hyperinit.errors import ArgumentError, DataError, UnknownNameError
+from hyperinit.errors import ArgumentError, DataError, UnknownNameError, did_you_mean, unknown
 from hyperinit_training.images import formats
 from hyperinit_training.images.formats import KEYS
 
@@ -52,7 +51,7 @@ class Images:
             UnknownNameError: unless `split` is "train", "val" or "test".
         """
         if split not in SPLITS:
-            raise UnknownNameError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}")
+            raise unknown("split", split, SPLITS)
         x, y = getattr(self, f"x_{split}"), getattr(self, f"y_{split}")
         mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (self.mean, self.std))
         return (x.astype(np.float32) / np.float32(255) - mean) / std, y  # mean, std: (C, 1, 1)
@@ -77,17 +76,20 @@ class Rule:
     std: tuple[float, ...] | None = None
     channels: int | None = None  # None: any number of channels and any image size
     prepare: Callable[[Pixels], Pixels] | None = None
+    side: int = SIDE  # rows and columns after the preprocessing
+    files: str = ""  # name of the official files, if it is not that of the data set
 
 
 def load_images(name: str, data: str | Path | None = None, *, verify: bool = False) -> Images:
     """Load a data set and split validation images off the training images with seed 42.
 
     The name selects the paper's preprocessing. "svhn" is converted to grey and cropped to 28x28. "cifar10" and "stl10"
-    are resized to 28x28. Images of other names keep their size.
+    are resized to 28x28. "cifar10-32" is CIFAR-10 in its original size. Images of other names keep their size.
 
     Args:
-        name: "digits" comes with scikit-learn. "mnist", "svhn", "cifar10" and "stl10" read the official files, which
-            `hyperinit data NAME --data DIR` downloads, or an .npz file. Any other name needs an .npz file.
+        name: "digits" comes with scikit-learn. "mnist", "svhn", "cifar10", "cifar10-32" and "stl10" read the official
+            files, which `hyperinit data NAME --data DIR` downloads (of cifar10 for both of its sizes), or an .npz file.
+            Any other name needs an .npz file.
         data: folder of the official files, a folder with a subfolder called `name`, or an .npz file. The .npz file
             has x_train, y_train, x_test and y_test: uint8 images (n, C, H, W), (n, H, W, C) or (n, H, W), and integer
             labels (n,).
@@ -110,8 +112,8 @@ def load_images(name: str, data: str | Path | None = None, *, verify: bool = Fal
     path = None if data is None else Path(data)
     is_npz = path is not None and path.suffix == ".npz"
     if not is_npz and name not in RULES:
-        close = [f"did you mean {match!r}? " for match in get_close_matches(name, RULES, n=1)]
-        hint = "".join(close) + f"Choose from {', '.join(RULES)}, or pass your own images "
+        near = did_you_mean(name, RULES)
+        hint = f"{near + ' ' if near else ''}Choose from {', '.join(RULES)}, or pass your own images "
         hint += "as an .npz file: data='FILE.npz' in Python, --data FILE.npz on the command line."
         raise UnknownNameError(f"unknown images {name!r}; {hint}")
     if verify and (is_npz or name == "digits"):
@@ -124,7 +126,7 @@ def load_images(name: str, data: str | Path | None = None, *, verify: bool = Fal
                 f"data must be left out or an .npz file for digits, which come with scikit-learn, got {path}"
             )
         return _split(name, RULES[name], _read_digits())
-    return _split(name, RULES[name], formats.read(name, path, verify=verify))
+    return _split(name, RULES[name], formats.read(RULES[name].files or name, path, verify=verify))
 
 
 def _split(name: str, rule: Rule, arrays: dict[str, NDArray[np.generic]]) -> Images:
@@ -162,8 +164,8 @@ def _prepared(x: NDArray[np.generic], rule: Rule, what: str) -> Pixels:
     pixels: Pixels = np.array(x, np.uint8, order="C").reshape(len(x), -1, *x.shape[-2:])  # (n, H, W) gets C = 1
     if rule.prepare is not None:
         pixels = rule.prepare(pixels)
-    if rule.channels and pixels.shape[1:] != (rule.channels, SIDE, SIDE):
-        want = f"(n, {rule.channels}, {SIDE}, {SIDE})"
+    if rule.channels and pixels.shape[1:] != (rule.channels, rule.side, rule.side):
+        want = f"(n, {rule.channels}, {rule.side}, {rule.side})"
         raise DataError(f"{what} must have shape {want} after preprocessing, got {x.shape} before it")
     if pixels.shape[1] not in (1, 3):
         raise DataError(f"{what} must have 1 or 3 channels, got {x.shape}")
@@ -208,6 +210,9 @@ RULES = {
     "svhn": Rule(13257 / 73257, (0.5,), (0.5,), 1, _grey_crop),  # 60,000 + 13,257
     "cifar10": Rule(8 / 50, (0.5,) * 3, (0.5,) * 3, 3, _resize),  # 42,000 + 8,000
     "stl10": Rule(800 / 5000, (0.5,) * 3, (0.5,) * 3, 3, _resize),  # 4,200 + 800
+    "cifar10-32": Rule(  # 45,000 + 5,000 in the original size; mean and std of its training images
+        5 / 50, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), 3, side=32, files="cifar10"
+    ),
 }
 
 

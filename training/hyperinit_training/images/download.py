@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from hyperinit.errors import DataError, DownloadError, UnknownNameError
+from hyperinit.errors import DataError, DownloadError, UnknownNameError, unknown
 from hyperinit.files.atomic import digest
+from hyperinit.files.found import POINTED, is_file, is_pointer
 from hyperinit.hub import download
+
+MOST = 2**32  # bytes of one file; the largest, of STL-10, has 2.6e9
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,14 @@ def fetch(name: str, data: str | Path) -> list[Path]:
         DataError: if a download fails, HYPERINIT_OFFLINE is set, or a file does not have its published digest.
     """
     if name not in FILES:
-        hint = "digits come with scikit-learn and need no download; " if name == "digits" else ""
-        raise UnknownNameError(f"unknown images {name!r}; {hint}choose from {', '.join(FILES)}")
+        if name != "digits":
+            raise unknown("images", name, FILES)
+        raise UnknownNameError(
+            f"unknown images {name!r}; digits come with scikit-learn and need no download; choose from "
+            f"{', '.join(FILES)}"
+        )
     data = Path(data)
-    flat = any((data / remote.name).is_file() for remote in FILES[name])
+    flat = any(is_file(data / remote.name) for remote in FILES[name])
     folder = data if flat else data / name
     return [_fetch_one(remote, folder / remote.name) for remote in FILES[name]]
 
@@ -73,20 +80,26 @@ def check(remote: Remote, path: Path) -> None:
     """Compare a file with its published digest.
 
     Raises:
-        DataError: if the digests differ.
+        DataError: if the digests differ, or the file cannot be read.
     """
-    if (got := digest(path, "md5")) != remote.md5:
+    if is_pointer(path):
+        raise DataError(f"{path} must be the published file, got {POINTED}")
+    try:
+        got = digest(path, "md5")
+    except OSError as error:
+        raise DataError(f"{path} must be a file that can be read, got: {error.strerror or error}") from None
+    if got != remote.md5:
         raise DataError(
             f"{path} must have the published MD5 {remote.md5}, got {got}; move it away and download {remote.urls[0]}"
         )
 
 
 def _fetch_one(remote: Remote, target: Path) -> Path:
-    if target.is_file():
+    if is_file(target):
         check(remote, target)
         return target
     try:
-        download.fetch(download.Wanted(urls=remote.urls, digest=remote.md5, algorithm="md5"), target)
+        download.fetch(download.Wanted(urls=remote.urls, digest=remote.md5, algorithm="md5", most=MOST), target)
     except DownloadError as error:
         raise DataError(str(error)) from None
     return target
