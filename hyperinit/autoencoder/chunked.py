@@ -19,55 +19,79 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hyperinit.layout import Layout
 
 
 @dataclass(frozen=True)
 class Cut:
-    """The places of the weights of each chunk in the weight vector.
+    """The chunks of a network: which places of the weight vector each of them holds.
+
+    Only the layers are stored. The place of every weight would take 8 bytes, and so would that of all padding.
 
     Args:
-        index: place of every weight of every chunk in the vector, int64 (T, C); D marks padding.
-        total: number of weights, D.
+        layers: number of weights of each layer, in the order of the vector.
+        size: weights of one chunk, C.
     """
 
-    index: Tensor
-    total: int
+    layers: tuple[int, ...]
+    size: int
 
     @classmethod
     def of(cls, layout: Layout, size: int) -> Cut:
         """Cut each layer of a layout into chunks of `size` weights.
 
-        >>> Cut.of(Layout.of(nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 1))), 3).index
+        >>> Cut.of(Layout.of(nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 1))), 3)
+        Cut(layers=(4, 3), size=3)
+        """
+        return cls(tuple(layer.size for layer in layout.layers), size)
+
+    def __len__(self) -> int:
+        """Return the number of chunks, T."""
+        return sum(self.counts)
+
+    @property
+    def counts(self) -> list[int]:
+        """Number of chunks of each layer."""
+        return [math.ceil(layer / self.size) for layer in self.layers]
+
+    def index(self, places: Tensor) -> Tensor:
+        """Return the places in the vector of the weights of some chunks; D marks padding.
+
+        Args:
+            places: numbers of chunks, int64 (...), on the CPU.
+
+        Returns:
+            int64 (..., C).
+
+        >>> Cut((4, 3), 3).index(torch.arange(3))
         tensor([[0, 1, 2],
                 [3, 7, 7],
                 [4, 5, 6]])
         """
-        rows, end = [], 0
-        for layer in layout.layers:
-            places = torch.full((math.ceil(layer.size / size) * size,), layout.size, device="cpu")
-            places[: layer.size] = torch.arange(end, end + layer.size, device="cpu")  # the rest stays D: padding
-            rows.append(places.view(-1, size))  # (chunks of the layer, C)
-            end += layer.size
-        return cls(torch.cat(rows), layout.size)
-
-    def __len__(self) -> int:
-        """Return the number of chunks, T."""
-        return len(self.index)
+        ends = torch.tensor([0, *accumulate(self.layers)], device="cpu")  # in weights, (layers + 1,)
+        firsts = torch.tensor([0, *accumulate(self.counts)], device="cpu")  # in chunks, (layers + 1,)
+        layer = torch.searchsorted(firsts, places.contiguous(), right=True) - 1  # (...)
+        start = ends[layer] + (places - firsts[layer]) * self.size  # (...)
+        found = start[..., None] + torch.arange(self.size, device="cpu")  # (..., C)
+        return torch.where(found < ends[layer + 1][..., None], found, ends[-1])
 
     def chunks(self, weights: Tensor) -> Tensor:
         """Cut weight vectors (N, D) into chunks (N, T, C), padded with zeros."""
-        # (N, D + 1): one zero behind the weights, at the place D that padding refers to
-        return torch.cat([weights, weights.new_zeros(len(weights), 1)], dim=1)[:, self.index]
+        layers = zip(weights.split(list(self.layers), dim=1), self.counts, strict=True)
+        padded = [functional.pad(layer, (0, count * self.size - layer.shape[1])) for layer, count in layers]
+        found: Tensor = torch.cat(padded, dim=1).unflatten(1, (-1, self.size))
+        return found
 
     def join(self, chunks: Tensor) -> Tensor:
         """Join chunks (N, T, C) to weight vectors (N, D), without the padding."""
-        # the chunks are in the order of the vector, so dropping the padding of (N, T * C) leaves (N, D)
-        return chunks.flatten(1)[:, self.index.flatten() < self.total]
+        layers = zip(chunks.split(self.counts, dim=1), self.layers, strict=True)
+        return torch.cat([layer.flatten(1)[:, :size] for layer, size in layers], dim=1)
 
 
 def chunk_count(layout: Layout, size: int) -> int:
@@ -76,7 +100,7 @@ def chunk_count(layout: Layout, size: int) -> int:
     >>> chunk_count(Layout.of(nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 1))), 3)
     3
     """
-    return sum(math.ceil(layer.size / size) for layer in layout.layers)
+    return len(Cut.of(layout, size))
 
 
 def windows(total: int, window: int, halo: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -124,10 +148,10 @@ class ChunkCoder(nn.Module):
     ) -> None:
         super().__init__()
         self.window, self.halo = window, halo
-        self.enter = nn.Linear(inputs, positions.shape[1])
+        self.enter = nn.Linear(inputs, positions.shape[1], dtype=torch.float32)
         self.positions = positions
         self.blocks = blocks
-        self.leave = nn.Linear(positions.shape[1], outputs)
+        self.leave = nn.Linear(positions.shape[1], outputs, dtype=torch.float32)
 
     def pieces(self, values: Tensor, places: Tensor) -> Tensor:
         """Map windows of chunks (B, W, inputs) at the places (B, W) in their networks to (B, W, outputs)."""

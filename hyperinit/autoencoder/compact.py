@@ -22,13 +22,13 @@ class Encoder(nn.Module):
         tokens = sum(layer.neurons for layer in layout.layers)  # T
         cls = config.compression == "cls"
         self.layout = layout
-        self.embedders = nn.ModuleList(nn.Linear(layer.token_length, config.width) for layer in layout.layers)
+        self.embedders = nn.ModuleList(linear(layer.token_length, config.width) for layer in layout.layers)
         self.cls = learnt_table(1, 1, config.width, std=1.0) if cls else None
         self.positions = learnt_table(tokens + cls, config.width)
         self.blocks = transformer(config)
         read = config.width * (1 if cls else tokens)  # size of the input of the bottleneck
-        self.bottleneck = nn.Linear(read, config.latent)
-        self.log_variance = nn.Linear(read, config.latent) if config.variational else None
+        self.bottleneck = linear(read, config.latent)
+        self.log_variance = linear(read, config.latent) if config.variational else None
 
     def forward(self, weights: Tensor) -> Tensor:
         """Encode (N, D) to (N, L) or (N, 2 L)."""
@@ -49,10 +49,10 @@ class Decoder(nn.Module):
         super().__init__()
         tokens = sum(layer.neurons for layer in layout.layers)
         self.layout = layout
-        self.expand = nn.Linear(config.latent, tokens * config.width)
+        self.expand = linear(config.latent, tokens * config.width)
         self.positions = learnt_table(tokens, config.width)
         self.blocks = transformer(config)
-        self.debedders = nn.ModuleList(nn.Linear(config.width, layer.token_length) for layer in layout.layers)
+        self.debedders = nn.ModuleList(linear(config.width, layer.token_length) for layer in layout.layers)
 
     def forward(self, latents: Tensor) -> Tensor:
         """Decode (N, L) to (N, D)."""
@@ -65,17 +65,24 @@ class Decoder(nn.Module):
 
 
 def learnt_table(*shape: int, std: float = 0.1) -> nn.Parameter:
-    """Create a learned table drawn from N(0, std^2).
+    """Create a learned table drawn from N(0, std^2), in float32 whatever the caller's default dtype is.
 
     On the meta device nothing is drawn, because that would import torch's compiler, which takes a second.
     """
-    table = torch.empty(shape)
+    table = torch.empty(shape, dtype=torch.float32)
     return nn.Parameter(table if table.is_meta else table.normal_(std=std))
 
 
 def transformer(config: AutoencoderConfig) -> nn.TransformerEncoder:
     """Create pre-norm transformer blocks with a final norm. They do not depend on the order of the tokens."""
     block = nn.TransformerEncoderLayer(
-        config.width, config.heads, config.feedforward, config.dropout, "gelu", batch_first=True, norm_first=True
-    )
-    return nn.TransformerEncoder(block, config.depth, nn.LayerNorm(config.width), enable_nested_tensor=False)
+        config.width, config.heads, config.feedforward, config.dropout, "gelu", batch_first=True, norm_first=True,
+        dtype=torch.float32,
+    )  # fmt: skip
+    norm = nn.LayerNorm(config.width, dtype=torch.float32)
+    return nn.TransformerEncoder(block, config.depth, norm, enable_nested_tensor=False)
+
+
+def linear(inputs: int, outputs: int) -> nn.Linear:
+    """Create a linear layer in float32, whatever the caller's default dtype is."""
+    return nn.Linear(inputs, outputs, dtype=torch.float32)

@@ -72,9 +72,19 @@ class Autoencoder(nn.Module):
 
     def encode(self, weights: Tensor) -> Tensor:
         """Encode weight vectors (N, D) to latents (N, L), or to the means of latents if variational."""
-        latents = self._encoded(weights)
-        if self.config.variational:
-            latents = latents[:, : self.config.latent]
+        return self.bound(self.encode_unbounded(self.standardise(weights)))
+
+    def standardise(self, weights: Tensor) -> Tensor:
+        """Standardise weight vectors (N, D) by layer, if the config says so."""
+        return (weights - self.mean) / self.std if self.config.standardise else weights
+
+    def encode_unbounded(self, standardised: Tensor) -> Tensor:
+        """Encode the result of `standardise`, (N, D), to latents (N, L) before any tanh."""
+        found: Tensor = self.encoder(standardised)
+        return (found[:, : self.config.latent] if self.config.variational else found).float()
+
+    def bound(self, latents: Tensor) -> Tensor:
+        """Apply the tanh to latents, if the config says so. It gives finite numbers for infinite ones."""
         return latents.tanh() if self.config.bounded and not self.config.variational else latents
 
     def posterior(self, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,17 +95,13 @@ class Autoencoder(nn.Module):
         """
         if not self.config.variational:
             raise ArgumentError("posterior needs an autoencoder with variational=True, got False. Use encode.")
-        mean, log_variance = self._encoded(weights).chunk(2, dim=1)
+        mean, log_variance = self.encoder(self.standardise(weights)).float().chunk(2, dim=1)
         return mean, log_variance
 
     def decode(self, latents: Tensor) -> Tensor:
         """Decode latents (N, L) to weight vectors (N, D)."""
         weights: Tensor = self.decoder(latents)
         return weights * self.std + self.mean if self.config.standardise else weights
-
-    def _encoded(self, weights: Tensor) -> Tensor:
-        found: Tensor = self.encoder((weights - self.mean) / self.std if self.config.standardise else weights)
-        return found.float()
 
 
 def _coder(config: AutoencoderConfig, chunks: int, inputs: int, outputs: int) -> ChunkCoder:

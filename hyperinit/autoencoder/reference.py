@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hyperinit.autoencoder.compact import linear
 from hyperinit.layout import Layout
 
 
@@ -43,8 +44,8 @@ class Norm(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.alpha = nn.Parameter(torch.ones(width))
-        self.bias = nn.Parameter(torch.zeros(width))
+        self.alpha = nn.Parameter(torch.ones(width, dtype=torch.float32))
+        self.bias = nn.Parameter(torch.zeros(width, dtype=torch.float32))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Normalise tokens (..., width)."""
@@ -58,10 +59,10 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.q_linear = nn.Linear(width, width)
-        self.v_linear = nn.Linear(width, width)
-        self.k_linear = nn.Linear(width, width)
-        self.out = nn.Linear(width, width)
+        self.q_linear = linear(width, width)
+        self.v_linear = linear(width, width)
+        self.k_linear = linear(width, width)
+        self.out = linear(width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens (N, T, width) to tokens of the same shape that depend on each other."""
@@ -80,9 +81,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.linear_1 = nn.Linear(width, hidden)
+        self.linear_1 = linear(width, hidden)
         self.dropout = nn.Dropout(dropout)
-        self.linear_2 = nn.Linear(hidden, width)
+        self.linear_2 = linear(hidden, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens (N, T, width) to (N, T, width)."""
@@ -128,14 +129,14 @@ class ReferenceEncoder(nn.Module):
         tokens, cls = sum(layer.neurons for layer in layout.layers), sizes.compression == "cls"
         self.layout = layout
         self.comp_token = nn.Parameter(_drawn(1, 1, sizes.width)) if cls else None
-        self.token_embeddings = PerLayer([nn.Linear(layer.token_length, sizes.width) for layer in layout.layers])
+        self.token_embeddings = PerLayer([linear(layer.token_length, sizes.width) for layer in layout.layers])
         self.position_embeddings = nn.Embedding.from_pretrained(_drawn(tokens + cls, sizes.width), freeze=False)
         self.layers = nn.ModuleList(Block(sizes) for _ in range(sizes.depth))
         read = sizes.width * (1 if cls else tokens)
         self.vec2neck = nn.Sequential(
-            nn.Linear(read, sizes.latent)
+            linear(read, sizes.latent)
         )  # the released code may have a tanh here; Autoencoder.encode applies it
-        self.log_variance = nn.Linear(read, sizes.latent) if sizes.variational else None
+        self.log_variance = linear(read, sizes.latent) if sizes.variational else None
 
     def forward(self, weights: Tensor) -> Tensor:
         """Encode (N, D) to (N, L) or (N, 2 L)."""
@@ -157,10 +158,10 @@ class ReferenceDecoder(nn.Module):
         super().__init__()
         self.neurons = [layer.neurons for layer in layout.layers]
         self.layout = layout
-        self.nec2vec = nn.Linear(sizes.latent, sum(self.neurons) * sizes.width)
+        self.nec2vec = linear(sizes.latent, sum(self.neurons) * sizes.width)
         self.position_embeddings = nn.Embedding.from_pretrained(_drawn(sum(self.neurons), sizes.width), freeze=False)
         self.layers = nn.ModuleList(Block(sizes) for _ in range(sizes.depth))
-        self.token_debeddings = PerLayer([nn.Linear(sizes.width, layer.token_length) for layer in layout.layers])
+        self.token_debeddings = PerLayer([linear(sizes.width, layer.token_length) for layer in layout.layers])
 
     def forward(self, latents: Tensor) -> Tensor:
         """Decode (N, L) to (N, D)."""
@@ -173,9 +174,9 @@ class ReferenceDecoder(nn.Module):
 
 
 def _drawn(*shape: int) -> Tensor:
-    """Draw from N(0, 1).
+    """Draw from N(0, 1), in float32 whatever the caller's default dtype is.
 
     On the meta device nothing is drawn, because that would import torch's compiler, which takes a second.
     """
-    table = torch.empty(shape)
+    table = torch.empty(shape, dtype=torch.float32)
     return table if table.is_meta else table.normal_()

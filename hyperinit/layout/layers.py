@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from hyperinit.errors import LayoutError, shown
+from hyperinit.errors import LayoutError, one_line, shown
 
 KINDS: dict[type[nn.Module], str] = {
     nn.Conv1d: "conv1d",
@@ -23,6 +24,9 @@ NORMS = (
     nn.InstanceNorm3d, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm,
 )  # fmt: skip
 MOST_LAYERS, MOST_AXES, MOST_WEIGHTS = 512, 8, 1 << 40  # limits for files, so that reading one stays cheap
+LONGEST_NAME = 512  # characters of the name of a layer, a tensor or a group
+AXES = {"conv1d": 3, "conv2d": 4, "conv3d": 5, "linear": 2}  # of the weight: outputs, inputs, kernel
+PARAMETERS = ("weight", "bias")
 STATISTICS = ("running_mean", "running_var")  # of a norm; num_batches_tracked is a counter, not a weight
 
 
@@ -74,12 +78,95 @@ class LayerSpec:
 def layers_of(module: nn.Module) -> list[LayerSpec]:
     """List the conv, linear and norm layers of a module that have tensors, in the order of registration.
 
+    Raises:
+        LayoutError: if a layer holds other tensors than one of its kind, such as `weight_g` of a weight norm.
+
     >>> [tensor.name for tensor in layers_of(nn.BatchNorm1d(3))[0].tensors]
     ['weight', 'bias', 'running_mean', 'running_var']
     """
     kinds = KINDS | dict.fromkeys(NORMS, NORM)
-    found = [_layer(name, kinds[type(part)], part) for name, part in module.named_modules() if type(part) in kinds]
-    return [layer for layer in found if layer.tensors]
+    found = [
+        _layer(name, kinds[type(part)], part)
+        for name, part in module.named_modules()
+        if type(part) in kinds and fits(part)
+    ]
+    return [checked(layer) for layer in found if layer.tensors]
+
+
+def checked(layer: LayerSpec) -> LayerSpec:
+    """Return a layer whose tensors are those of a module of its kind. Every way to a layout goes through here.
+
+    Raises:
+        LayoutError: if a name, the order, a number of axes or a buffer is not as in such a module.
+
+    >>> checked(LayerSpec("0", "linear", (TensorSpec("0.weight", (2, 3), (None, None)),))).token_length
+    3
+    """
+    prefix = f"{layer.name}." if layer.name else ""
+    norm = layer.kind == NORM
+    order = (*PARAMETERS, *STATISTICS) if norm else PARAMETERS
+    names = [tensor.name for tensor in layer.tensors]
+    known = [prefix + key for key in order]
+    if names != [name for name in known if name in names] or not (norm or names[:1] == known[:1]):
+        most = ", ".join(order) if norm else "weight and at most a bias"
+        got = ", ".join(map(shown, names[:5])) or "none"
+        raise LayoutError(f"layer {shown(layer.name)} of kind {layer.kind} must hold {most} in this order, got {got}")
+    for tensor in layer.tensors:
+        key = tensor.name.removeprefix(prefix)
+        axes = {"weight": AXES.get(layer.kind), "bias": None if norm else 1}.get(key, 1)
+        if axes is not None and len(tensor.shape) != axes:
+            raise LayoutError(
+                f"{key} of {shown(layer.name)} must have {'1 axis' if axes == 1 else f'{axes} axes'}, as in a "
+                f"{layer.kind}, got the shape {shown(tensor.shape)}"
+            )
+        if tensor.buffer != (key in STATISTICS):
+            raise LayoutError(f"a buffer must be true for running statistics alone, got it wrong for {shown(key)}")
+    shapes = {tensor.shape[: None if norm else 1] for tensor in layer.tensors}
+    if len(shapes) > 1:
+        shared = "their shape" if norm else "their first axis"
+        raise LayoutError(f"layer {shown(layer.name)} must hold tensors that share {shared}, got {shown(shapes)}")
+    return layer
+
+
+def fits(module: nn.Module) -> bool:
+    """Return whether the tensors of a conv, linear or norm layer have the shapes that its attributes announce.
+
+    A packed weight, such as a 4-bit one, has another shape or holds integers. A lazy one has no shape yet. Modules of
+    other kinds fit.
+
+    >>> linear = nn.Linear(4, 2)
+    >>> fits(linear), linear.register_parameter("weight", nn.Parameter(linear.weight.detach().reshape(8, 1)))
+    (True, None)
+    >>> fits(linear)
+    False
+    """
+    shape = _announced(module)
+    if shape is None:
+        return True
+    norm = isinstance(module, NORMS)
+    held = {**module._parameters, **{key: module._buffers.get(key) for key in STATISTICS}}
+    wanted = {"weight": shape, "bias": shape if norm else shape[:1]} | dict.fromkeys(STATISTICS, shape)
+    return not any(
+        value is not None and (is_lazy(value) or tuple(value.shape) != wanted[key] or not value.is_floating_point())
+        for key, value in held.items()
+        if key in wanted
+    )
+
+
+def _announced(module: nn.Module) -> tuple[int, ...] | None:
+    """Return the shape of the weight that the attributes of a layer announce, or None if it is no layer."""
+    announced: Any = None
+    if isinstance(module, nn.Linear):
+        announced = (module.out_features, module.in_features)
+    elif isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        announced = (module.out_channels, module.in_channels // module.groups, *module.kernel_size)
+    elif isinstance(module, nn.GroupNorm):
+        announced = (module.num_channels,)
+    elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        announced = module.normalized_shape
+    elif isinstance(module, NORMS):
+        announced = (module.num_features,)
+    return None if announced is None else tuple(announced)
 
 
 def group_sizes(tensors: Iterable[TensorSpec]) -> dict[str, int]:
@@ -133,9 +220,9 @@ def layer_from_json(data: Any) -> LayerSpec:
     kinds = (*KINDS.values(), NORM)
     if kind not in kinds:
         raise LayoutError(f"layer {shown(name)} must be of {', '.join(kinds)}, got {shown(kind)}")
-    if not tensors or any(tensor.shape[0] != tensors[0].shape[0] for tensor in tensors):
-        raise LayoutError(f"layer {shown(name)} must hold tensors that share their first axis")
-    return LayerSpec(name, kind, tensors)
+    if not tensors:
+        raise LayoutError(f"layer {shown(name)} must hold tensors that share their first axis, got none")
+    return checked(LayerSpec(name, kind, tensors))
 
 
 def items(data: Any, key: str, where: str) -> list[Any]:
@@ -155,7 +242,7 @@ def _tensor_from_json(data: Any) -> TensorSpec:
     name, buffer = _text(data, "name", "tensor"), data.get("buffer", False)
     if not 0 < len(shape) <= MOST_AXES or not all(type(n) is int and 0 < n <= MOST_WEIGHTS for n in shape):
         raise LayoutError(f"tensor {shown(name)} must have 1 to {MOST_AXES} positive sizes, got {shown(shape)}")
-    if len(groups) != len(shape) or not all(group is None or isinstance(group, str) for group in groups):
+    if len(groups) != len(shape) or not all(group is None or _is_name(group) for group in groups):
         raise LayoutError(f"tensor {shown(name)} must have one group or null for each axis, got {shown(groups)}")
     if type(buffer) is not bool:
         raise LayoutError(f"tensor {shown(name)} must have a buffer that is true or false, got {shown(buffer)}")
@@ -166,14 +253,24 @@ def _text(data: Any, key: str, where: str) -> str:
     found = data.get(key)
     if not isinstance(found, str):
         raise LayoutError(f"a {where}'s {key} must be text, got {shown(found)}")
+    if not _is_name(found):
+        raise LayoutError(
+            f"a {where}'s {key} must be one line of at most {LONGEST_NAME} characters, got {shown(found)}"
+        )
     return found
+
+
+def _is_name(value: Any) -> bool:
+    """Return whether a value is text that can be printed as a name: not too long, and without control characters."""
+    return isinstance(value, str) and len(value) <= LONGEST_NAME and one_line(value) == value
 
 
 def _layer(name: str, kind: str, module: nn.Module) -> LayerSpec:
     prefix = f"{name}." if name else ""
-    found: list[tuple[str, Tensor, bool]] = [
-        (key, value, False) for key, value in module.named_parameters(recurse=False)
-    ]
+    own = dict(module.named_parameters(recurse=False))
+    # A removed weight norm or parametrisation leaves the weight behind the bias, so the usual names go first.
+    keys = [*(key for key in PARAMETERS if key in own), *(key for key in own if key not in PARAMETERS)]
+    found: list[tuple[str, Tensor, bool]] = [(key, own[key], False) for key in keys]
     if kind == NORM:
         found += [(key, value, True) for key, value in module.named_buffers(recurse=False) if key in STATISTICS]
     tensors = tuple(

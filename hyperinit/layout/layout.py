@@ -13,12 +13,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hyperinit.errors import ArgumentError, LayoutError
+from hyperinit.errors import ArgumentError, LayoutError, one_line
 from hyperinit.layout.layers import (
     KINDS,
     MOST_LAYERS,
@@ -34,6 +35,7 @@ from hyperinit.layout.layers import (
 
 __all__ = ["KINDS", "MOST_LAYERS", "LayerSpec", "Layout", "TensorSpec"]
 
+MOST_PROBLEMS = 20  # that one message lists
 VARIANCE_FLOOR = 1e-5  # the default eps of batch norm
 PLAIN = {  # steps that treat all channels alike
     nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool2d,
@@ -65,7 +67,8 @@ class Layout:
         with `hyperinit_training.symmetry` and pass them to `with_groups`.
 
         Raises:
-            LayoutError: if the module has other parameters, or no conv, linear or norm layer.
+            LayoutError: if the module has other parameters, or no conv, linear or norm layer, or a layer holds other
+                tensors than one of its kind.
         """
         layers = layers_of(module)
         known = {tensor.name for layer in layers for tensor in layer.tensors}
@@ -90,7 +93,7 @@ class Layout:
     @cached_property
     def layer_slices(self) -> dict[str, slice]:
         """The slice of the vector that holds each layer, by the name of the layer."""
-        ends = torch.tensor([layer.size for layer in self.layers]).cumsum(0).tolist()
+        ends = accumulate(layer.size for layer in self.layers)
         pairs = zip(self.layers, ends, strict=True)
         return {layer.name: slice(end - layer.size, end) for layer, end in pairs}
 
@@ -115,7 +118,8 @@ class Layout:
         axes = {tensor.name: len(tensor.shape) for tensor in self.tensors}
         wrong = [f"{name} with groups {found}" for name, found in groups.items() if len(found) != axes.get(name)]
         if wrong:
-            raise LayoutError(f"groups must give one entry for each axis of the layout's tensors, got {wrong[:5]}")
+            got = "; ".join(wrong[:5])
+            raise LayoutError(f"groups must give one entry for each axis of the layout's tensors, got {got}")
         layers = [
             replace(
                 layer,
@@ -131,9 +135,12 @@ class Layout:
         Unknown integer tensors, such as the number of batches that a norm has seen, are ignored.
 
         Raises:
-            LayoutError: if tensors are missing, unexpected or of another shape. The message lists all of them.
+            LayoutError: if tensors are missing, unexpected or of another shape. The message lists the first 20.
         """
         wanted = {tensor.name: tensor.shape for tensor in self.tensors}
+        for name, value in state.items():
+            if name in wanted or not isinstance(value, Tensor):
+                _check_dense(name, value)
         problems = [f"missing {name} {shape}" for name, shape in wanted.items() if name not in state]
         problems += [
             f"{name} has shape {tuple(value.shape)}, expected {wanted[name]}"
@@ -143,11 +150,20 @@ class Layout:
             if tuple(value.shape) != wanted.get(name) and (name in wanted or value.is_floating_point())
         ]
         if problems:
-            raise LayoutError(f"tensors do not match the layout: {'; '.join(problems)}")
-        return torch.cat([state[tensor.name].detach().reshape(-1).float().cpu() for tensor in self.tensors])
+            more = f"; and {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else ""
+            raise LayoutError(f"tensors do not match the layout: {'; '.join(problems[:MOST_PROBLEMS])}{more}")
+        parts = {tensor.name: state[tensor.name].detach().reshape(-1) for tensor in self.tensors}
+        vector = torch.cat([part.float().cpu() for part in parts.values()])
+        if vector.isinf().any():  # a wider dtype may hold what float32 cannot
+            for name, part in parts.items():
+                if bool((part.float().isinf() & part.isfinite()).any()):
+                    raise LayoutError(f"{one_line(name)} must hold numbers that fit float32, got larger ones")
+        return vector
 
-    def unflatten(self, weights: Tensor) -> dict[str, Tensor]:
-        """Split weight vectors (..., D) into named tensors (..., *shape), as views where possible.
+    def raw_tensors(self, weights: Tensor) -> dict[str, Tensor]:
+        """Split weight vectors (..., D) into named tensors (..., *shape), as views where possible, values unchanged.
+
+        A decoder can produce running variances below zero. For tensors that a module loads, use `state`.
 
         Raises:
             ArgumentError: if the last axis of `weights` does not have length D.
@@ -171,12 +187,20 @@ class Layout:
         tensor([1.0000e-05])
         """
         variances = {t.name for t in self.tensors if t.buffer and t.name.rpartition(".")[2] == "running_var"}
-        tensors = self.unflatten(weights)
+        tensors = self.raw_tensors(weights)
         return {name: part.clamp(min=VARIANCE_FLOOR) if name in variances else part for name, part in tensors.items()}
+
+    def places(self) -> dict[str, Tensor]:
+        """Return the place of each value of each tensor in the weight vector, int64 (*shape) by name.
+
+        >>> Layout.of(nn.Linear(2, 1)).places()
+        {'weight': tensor([[0, 1]]), 'bias': tensor([2])}
+        """
+        return self.raw_tensors(torch.arange(self.size, device="cpu"))
 
     def tokens(self, weights: Tensor) -> list[Tensor]:
         """Split weight vectors (N, D) into neuron tokens, one tensor (N, neurons, token_length) per layer."""
-        tensors = self.unflatten(weights)  # each (N, neurons, ...)
+        tensors = self.raw_tensors(weights)  # each (N, neurons, ...)
         tokens = []
         for layer in self.layers:
             # One row per neuron: (N, neurons, ...) -> (N, neurons, weights of this tensor per neuron)
@@ -212,9 +236,8 @@ class Layout:
         """Read a layout from JSON, as `to_json` writes it.
 
         Raises:
-            LayoutError: if a field is missing or has another type, the tensors of a layer differ in their number of
-                neurons, a name is not unique, or there are more than 512 layers, 512 tensors in one layer, or 2^40
-                weights.
+            LayoutError: if a field is missing or has another type, the tensors of a layer are not those of a module of
+                its kind, a name is not unique, or there are more than 512 layers or 2^40 weights.
         """
         layout = cls(tuple(layer_from_json(layer) for layer in items(data, "layers", "a layout")))
         if not layout.layers:
@@ -225,6 +248,19 @@ class Layout:
         if layout.size > MOST_WEIGHTS:
             raise LayoutError(f"a layout must have at most {MOST_WEIGHTS} weights, got more")
         return layout
+
+
+def _check_dense(name: str, value: object) -> None:
+    """Refuse what is no dense tensor of real numbers: its values could not be read, or only a part of them."""
+    if not isinstance(value, Tensor):
+        got = type(value).__name__
+    elif value.layout is not torch.strided or value.is_nested or value.is_quantized or value.is_meta:
+        got = "a nested tensor" if value.is_nested else f"{value.layout} of {value.dtype} on {value.device}"
+    elif value.is_complex():
+        got = str(value.dtype)
+    else:
+        return
+    raise LayoutError(f"{one_line(name)} must be a dense tensor of real numbers, got {got}")
 
 
 def _is_plain(step: nn.Module) -> bool:

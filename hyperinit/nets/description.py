@@ -1,7 +1,8 @@
 """Descriptions of networks as data, with which an artifact stores and rebuilds its architecture.
 
-A description is a list of `[module name, arguments]`, one for each step of an `nn.Sequential`. Only the modules
-in `MODULES` can be built, so a description cannot run other code.
+A description is a list of `[module name, arguments]`, one for each step of an `nn.Sequential`. A residual network is
+described by one step, `["resnet", sizes]`. Only the modules in `MODULES` and residual networks can be built, so a
+description cannot run other code.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from hyperinit.errors import LayoutError, shown
+from hyperinit.nets.residual import ResNet
 
 MODULES: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "conv2d": (nn.Conv2d, ("in_channels", "out_channels", "kernel_size", "stride", "padding")),
@@ -24,20 +26,27 @@ MODULES: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "gelu": (nn.GELU, ()),
     "sigmoid": (nn.Sigmoid, ()),
 }
+RESNET = ("resnet", ("channels", "classes", "blocks", "width"))
 Architecture = list[list[Any]]
 MOST_STEPS = 1024  # of a description
 LARGEST = 1 << 30  # number among the arguments of a step
+MOST_BLOCKS = 64  # of each stage of a residual network
 
 
-def describe(module: nn.Sequential) -> Architecture:
-    """Describe an `nn.Sequential` as data from which `build` can rebuild it.
+def describe(module: nn.Module) -> Architecture:
+    """Describe an `nn.Sequential` of plain steps, or a `ResNet`, as data from which `build` can rebuild it.
 
     Raises:
-        LayoutError: if it has a module that `MODULES` does not list, or one with other non-default arguments.
+        LayoutError: if it is another module, has a module that `MODULES` does not list, or one with other non-default
+            arguments.
 
     >>> describe(nn.Sequential(nn.Linear(2, 1), nn.Tanh()))
     [['linear', {'in_features': 2, 'out_features': 1, 'bias': True}], ['tanh', {}]]
     """
+    if type(module) is ResNet:
+        return _describe_resnet(module)
+    if type(module) is not nn.Sequential:
+        raise LayoutError(f"a network must be an nn.Sequential or ResNet to be described, got {type(module).__name__}")
     names = {kind: name for name, (kind, _) in MODULES.items()}
     steps: Architecture = []
     for step in module:
@@ -57,8 +66,8 @@ def describe(module: nn.Sequential) -> Architecture:
     return steps
 
 
-def build(architecture: Architecture, *, device: str = "cpu") -> nn.Sequential:
-    """Build the network that `architecture` describes, with uninitialised parameters.
+def build(architecture: Architecture, *, device: str = "cpu") -> nn.Module:
+    """Build the network that `architecture` describes, with uninitialised parameters in float32.
 
     It draws no random numbers. Load weights before use.
 
@@ -69,14 +78,50 @@ def build(architecture: Architecture, *, device: str = "cpu") -> nn.Sequential:
         raise LayoutError(
             f"not a network description: must be a list of at most {MOST_STEPS}, got {shown(architecture)}"
         )
-    for step in architecture:
+    residual = len(architecture) == 1 and _is_resnet(architecture[0])
+    for step in () if residual else architecture:
         _check_step(step)
     try:
         with torch.device("meta"):
-            network = nn.Sequential(*(_step(name, arguments) for name, arguments in architecture))
+            network = (
+                ResNet(**architecture[0][1])
+                if residual
+                else nn.Sequential(*(_step(name, arguments) for name, arguments in architecture))
+            )
     except (TypeError, ValueError, RuntimeError) as error:  # arguments that do not fit each other
         raise LayoutError(f"not a network description: {type(error).__name__}: {error}") from None
-    return network if device == "meta" else network.to_empty(device=device)
+    network.to(torch.float32)  # whatever the caller's default dtype is
+    if device == "meta":
+        return network
+    network.to_empty(device=device)
+    for buffer in network.buffers():  # counters of norms begin at 0; statistics are loaded with the weights
+        buffer.zero_()
+    return network
+
+
+def _describe_resnet(module: ResNet) -> Architecture:
+    """Describe a residual network, and refuse one that was changed after it was made."""
+    with torch.device("meta"):
+        again = ResNet(**module.sizes)
+    if repr(again) != repr(module):
+        raise LayoutError("a ResNet must have the modules that it was made with to be described, got others")
+    return [[RESNET[0], dict(module.sizes)]]
+
+
+def _is_resnet(step: Any) -> bool:
+    """Return whether a step describes a residual network, and raise if its sizes are wrong."""
+    if not (isinstance(step, list | tuple) and len(step) == 2 and step[0] == RESNET[0]):
+        return False
+    sizes = step[1]
+    if not isinstance(sizes, dict) or set(sizes) != set(RESNET[1]):
+        raise LayoutError(f"not a network description: resnet must have {', '.join(RESNET[1])}, got {shown(sizes)}")
+    for key, value in sizes.items():
+        most = MOST_BLOCKS if key == "blocks" else LARGEST >> 4  # the last stage has 4 times the width
+        if type(value) is not int or not 1 <= value <= most:
+            raise LayoutError(
+                f"not a network description: {key} of resnet must be an integer from 1 to {most}, got {shown(value)}"
+            )
+    return True
 
 
 def _check_step(step: Any) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hyperinit import errors, nets
-from hyperinit.autoencoder import Autoencoder, AutoencoderConfig
+from hyperinit.autoencoder import Autoencoder, AutoencoderConfig, Cost
 from hyperinit.errors import ArtifactError, HyperinitError
 from hyperinit.files import headers
 from hyperinit.files.atomic import replacing
@@ -35,11 +35,16 @@ from hyperinit.samplers import METHODS, Anchors, SamplerOptions, trained
 FORMAT = 1
 NEEDS = "0.1.0"  # the first hyperinit that reads this format
 SAMPLERS = "samplers."  # prefix of a trained sampler's tensors: samplers.<method>.<key>
-ANCHORS = {f"anchors.{field.name}": field.name for field in fields(Anchors)}  # tensor -> field
-EXACT = ("mean", "std", "anchors.score", "anchors.epoch")  # saved as float32, all others as float16
+ANCHORS = {f"anchors.{key}": key for key in ("z", "score", "epoch", "weights")}  # tensor -> field
+FAMILY = "anchors.family"  # optional; whole numbers as float32
+EXACT = ("mean", "std", "anchors.score", "anchors.epoch", FAMILY)  # saved as float32, all others as float16
 MOST_ANCHORS = 1 << 14
-MOST_TOKENS = 1 << 14  # in one attention, which takes memory for MOST_TOKENS^2 numbers
-SMALL_CUT = 1 << 20  # chunks with this many weights in all are built for any file: their index takes 8 MiB
+MOST_TOKENS = 1 << 14  # in one attention
+MOST_NEIGHBOURS = 1 << 24  # of all anchors together: their row numbers take 128 MiB
+SMALL_CUT = 1 << 20  # chunks with this many weights in all are allowed for any file
+# The most that coding one network may cost: a fixed part for any file, and one for each number that the file holds.
+MOST_NUMBERS = (1 << 28, 8)  # in one tensor: 1 GiB of float32
+MOST_PRODUCTS = (1 << 35, 1 << 15)  # about 5 seconds of one core, and as long for each million numbers
 
 States = Mapping[str, Mapping[str, Tensor]]  # of trained samplers: method -> key -> tensor
 
@@ -95,30 +100,65 @@ class Contents:
         """Return all tensors under their names in the file."""
         found: dict[str, Tensor] = dict(self.autoencoder.state_dict())
         found |= {name: getattr(self.anchors, field) for name, field in ANCHORS.items()}
+        if self.anchors.family is not None:
+            found[FAMILY] = self.anchors.family.float()
         for method, state in self.states.items():
             found |= {f"{SAMPLERS}{method}.{key}": value for key, value in state.items()}
         return found
 
 
 def write(path: Path, contents: Contents) -> None:
-    """Write an artifact in half precision; the standardisation, scores and epochs stay float32.
+    """Write an artifact in half precision; the standardisation, scores and epochs are float32.
 
-    The file is replaced as a whole, or not at all if an error is raised. Equal contents give equal bytes.
+    The file is read back with every check before it takes its place. It is replaced as a whole, or not at all if an
+    error is raised. Equal contents give equal bytes.
 
     Raises:
-        ArtifactError: if a value is not finite in the precision of the file, or the header fails the checks of `read`.
+        ArtifactError: if `read` would refuse the file, for example because a value is not finite in half precision.
+        WriteError: if the file cannot be written.
     """
-    tensors = contents.tensors()
-    ordered = {
-        name: (value if name in EXACT else value.half()).detach().cpu().contiguous()
-        for name, value in sorted(tensors.items())
-    }
-    _check_values(ordered)
-    data = contents.header.to_json()
-    text = json.dumps(data | {"digest": headers.digest(data, ordered)}, sort_keys=True)
-    _header(headers.parsed(text))
+    text, tensors = _encoded(contents)
     with replacing(path) as temporary:
-        save_file(ordered, temporary, {"hyperinit": text})
+        save_file(tensors, temporary, {"hyperinit": text})
+        try:
+            _whole(temporary)
+        except (HyperinitError, SafetensorError) as error:
+            raise _unreadable(error) from None
+
+
+def check(contents: Contents) -> None:
+    """Run the checks of `read` on contents in memory, for example before time is spent on measuring them.
+
+    Raises:
+        ArtifactError: if `read` would refuse the file that `write` makes.
+    """
+    text, tensors = _encoded(contents)
+    try:
+        header, _ = _built(headers.parsed(text), {name: tuple(value.shape) for name, value in tensors.items()})
+        _check_anchors(header, tensors)
+    except HyperinitError as error:
+        raise _unreadable(error) from None
+
+
+def _encoded(contents: Contents) -> tuple[str, dict[str, Tensor]]:
+    """Return the header's text and the tensors in the precision of the file, in the order of names."""
+    tensors = {
+        name: value.to(torch.float32 if name in EXACT else torch.float16).detach().cpu().contiguous()
+        for name, value in sorted(contents.tensors().items())
+    }
+    try:
+        _check_values(tensors)
+        data = contents.header.to_json()
+        headers.check_plain(data)
+    except RecursionError:
+        raise _unreadable("a header that is nested too deep or refers to itself") from None
+    except HyperinitError as error:
+        raise _unreadable(error) from None
+    return json.dumps(data | {"digest": headers.digest(data, tensors)}, sort_keys=True), tensors
+
+
+def _unreadable(why: object) -> ArtifactError:
+    return ArtifactError(f"a hyper-representation must be one that can be loaded, got: {str(why)[: errors.LONGEST]}")
 
 
 def read(path: Path) -> Contents:
@@ -129,19 +169,7 @@ def read(path: Path) -> Contents:
             header.
     """
     try:
-        with headers.opened(path, "hyperinit") as (data, file):
-            headers.check_format(data, FORMAT)
-            header = _header(data)
-            found = headers.shapes(file, headers.FLOATS)
-            _check_room(header, found)
-            autoencoder = _without_memory(header)
-            _check_shapes(header, autoencoder, found)
-            stored = {name: file.get_tensor(name) for name in found}
-            if data.pop("digest") != headers.digest(data, stored):
-                raise ArtifactError("its contents do not match the digest in its header; the file was altered")
-            tensors = {name: value.to(torch.float32, copy=True) for name, value in stored.items()}
-        _check_values(tensors)
-        _check_anchors(header, tensors)
+        return _whole(path)
     except FileNotFoundError:
         raise ArtifactError(f"{path} must be a hyper-representation, got no such file") from None
     except (OSError, SafetensorError, HyperinitError) as error:
@@ -149,7 +177,30 @@ def read(path: Path) -> Contents:
         raise ArtifactError(
             f"{path} must be a whole hyper-representation file, got: {why}. Copy or build it again."
         ) from None
+
+
+def _whole(path: Path) -> Contents:
+    """Read an artifact with every check. `write` uses it too, so that nothing is written that cannot be read."""
+    with headers.opened(path, "hyperinit") as (data, file):
+        headers.check_format(data, FORMAT)
+        found = headers.shapes(file, headers.FLOATS)
+        header, autoencoder = _built(data, found)
+        stored = {name: file.get_tensor(name) for name in found}
+        if data.pop("digest") != headers.digest(data, stored):
+            raise ArtifactError("its contents do not match the digest in its header; the file was altered")
+        tensors = {name: value.to(torch.float32, copy=True) for name, value in stored.items()}
+    _check_values(tensors)
+    _check_anchors(header, tensors)
     return _contents(header, autoencoder, tensors)
+
+
+def _built(data: dict[str, Any], found: Mapping[str, tuple[int, ...]]) -> tuple[Header, Autoencoder]:
+    """Return the header and an autoencoder without memory, after all checks that need names and shapes alone."""
+    header = _header(data)
+    _check_room(header, found)
+    autoencoder = _without_memory(header)
+    _check_shapes(header, autoencoder, found)
+    return header, autoencoder
 
 
 def _header(data: dict[str, Any]) -> Header:
@@ -182,7 +233,7 @@ def _check_room(header: Header, found: Mapping[str, tuple[int, ...]]) -> None:
     if config.chunk:
         chunks = config.latent_size(layout) // config.latent  # T
         largest = max(largest, config.width * config.chunk, config.width * chunks)  # enter (width, C), positions
-        if chunks * config.chunk > max(held, SMALL_CUT):  # the index of the cut is int64 (T, C): 8 bytes each
+        if chunks * config.chunk > max(held, SMALL_CUT):  # mostly padding
             raise ArtifactError(f"{chunks} chunks of {config.chunk} weights, but the file holds only {held} numbers")
         tokens = min(config.window, chunks)  # attention stays within a window
     else:
@@ -195,6 +246,16 @@ def _check_room(header: Header, found: Mapping[str, tuple[int, ...]]) -> None:
         raise ArtifactError(f"a config that needs a tensor of {largest} numbers, but the file holds only {held}")
     if tokens > MOST_TOKENS:
         raise ArtifactError(f"{tokens} tokens in one attention, but this hyperinit allows at most {MOST_TOKENS}")
+    cost = Cost.of(config, layout)
+    for name, value, (fixed, share) in (
+        ("numbers in one tensor", cost.numbers, MOST_NUMBERS),
+        ("multiplications", cost.products, MOST_PRODUCTS),
+    ):
+        if value > fixed + share * held:
+            raise ArtifactError(
+                f"a config that needs up to {value:,} {name} to code one network, but this hyperinit allows at most "
+                f"{fixed + share * held:,} for a file of {held:,} numbers"
+            )
 
 
 def _without_memory(header: Header) -> Autoencoder:
@@ -207,7 +268,7 @@ def _without_memory(header: Header) -> Autoencoder:
 def _check_shapes(header: Header, autoencoder: Autoencoder, found: Mapping[str, tuple[int, ...]]) -> None:
     """Compare the names and shapes of all tensors with those the header asks for, before any is read."""
     layout = header.layout
-    if header.architecture is not None and Layout.of(nets.build(header.architecture, device="meta")) != layout:
+    if header.architecture is not None and not _describes(header.architecture, layout):
         raise ArtifactError("an architecture that does not have the layout in the header")
     expected = {name: tuple(value.shape) for name, value in autoencoder.state_dict().items()}
     count = (*found.get("anchors.z", ()), 0)[0]  # N; 0 if the tensor is missing or has no axis
@@ -218,6 +279,8 @@ def _check_shapes(header: Header, autoencoder: Autoencoder, found: Mapping[str, 
         "anchors.epoch": (count,),
         "anchors.weights": (count, layout.size),
     }
+    if FAMILY in found:
+        expected[FAMILY] = (count,)
     expected |= _expected_of_samplers(found, latent)
     wrong = [
         f"{name} {found.get(name)}, expected {shape}" for name, shape in expected.items() if found.get(name) != shape
@@ -227,6 +290,19 @@ def _check_shapes(header: Header, autoencoder: Autoencoder, found: Mapping[str, 
         raise ArtifactError(f"tensors that do not fit the header: {'; '.join(wrong[:5]) or 'no anchors'}")
     if count > MOST_ANCHORS:
         raise ArtifactError(f"{count} anchors, but this hyperinit allows at most {MOST_ANCHORS}")
+    near = count * min(header.samplers.neighbours, count)
+    if near > MOST_NEIGHBOURS:
+        raise ArtifactError(
+            f"{near} neighbours of {count} anchors, but this hyperinit allows at most {MOST_NEIGHBOURS}"
+        )
+
+
+def _describes(architecture: nets.Architecture, layout: Layout) -> bool:
+    """Return whether a network has a layout. Only of a chain does the description decide the permutation groups."""
+    found = Layout.of(nets.build(architecture, device="meta"))
+    if found.group_sizes or {t.name for t in found.tensors} != {t.name for t in layout.tensors}:
+        return found == layout
+    return found.with_groups({tensor.name: tensor.groups for tensor in layout.tensors}) == layout
 
 
 def _expected_of_samplers(found: Iterable[str], latent: int) -> dict[str, tuple[int, ...]]:
@@ -260,11 +336,16 @@ def _check_anchors(header: Header, tensors: Mapping[str, Tensor]) -> None:
             raise ArtifactError(
                 f"tensor {name} must lie in [{least:g}, {most:g}], it goes from {low:.3g} to {high:.3g}"
             )
+    family = tensors.get(FAMILY)
+    if family is not None and not (family.float() == family.float().clamp(0, MOST_ANCHORS).round()).all():
+        raise ArtifactError(f"tensor {FAMILY} must hold whole numbers from 0 to {MOST_ANCHORS}, it does not")
 
 
 def _contents(header: Header, autoencoder: Autoencoder, tensors: dict[str, Tensor]) -> Contents:
     """Sort checked tensors by name into anchors, trained samplers and the autoencoder, without a copy."""
-    anchors = Anchors(**{field: tensors.pop(name) for name, field in ANCHORS.items()})
+    family = tensors.pop(FAMILY, None)
+    own = {field: tensors.pop(name) for name, field in ANCHORS.items()}
+    anchors = Anchors(**own, family=None if family is None else family.long())
     states: dict[str, dict[str, Tensor]] = {}
     for name in [name for name in tensors if name.startswith(SAMPLERS)]:
         method, _, key = name.removeprefix(SAMPLERS).partition(".")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from hyperinit.errors import ArtifactError, shown
+from hyperinit.errors import ArtifactError, counted, listed, one_line, shown
 from hyperinit.samplers import METHODS
 
 FIGURES = ("accuracy", "std", "n", "images", "distance", "overlap", "diversity")
@@ -17,6 +17,7 @@ ROWS = {
     "anchors-decoded": "the training snapshots, encoded and decoded",
 }
 SHARES = ("accuracy", "std", "overlap", "diversity")  # figures that must lie in [0, 1]
+MOST_NOTES = 10  # that the text of a card shows
 MOST_FIGURE = 1e12  # the most that any other figure may be
 LEGEND = """accuracy before any training, mean and spread over the networks;
 distance to the nearest training snapshot (weight units);
@@ -59,6 +60,12 @@ class Card:
         wrong = [f.name for f in fields(self) if not isinstance(getattr(self, f.name), kinds[str(f.type)])]
         if wrong:
             raise ArtifactError(f"card fields of a wrong type: {', '.join(wrong)}")
+        names = {"source": self.source, "title": self.title, "licence": self.licence}
+        names |= {f"measured.{shown(name)}": name for name in self.measured}
+        if broken := [where for where, name in names.items() if one_line(name) != name]:
+            raise ArtifactError(
+                f"card field {broken[0]} must be one line without control characters, got {shown(names[broken[0]])}"
+            )
         if not isinstance(self.zoo.get("images", {}), dict):
             raise ArtifactError(f"card field zoo.images must be an object, got {shown(self.zoo['images'])}")
         parts = {"preprocessing": self.preprocessing, "zoo": self.zoo, "zoo.images": self.zoo.get("images", {})}
@@ -80,6 +87,23 @@ class Card:
                     f"got {shown(row[wrong[0]])}"
                 )
 
+    @property
+    def unusable(self) -> str:
+        """The sentence of the verdict that says that the source is not usable, or ""."""
+        return next((text for text in map(str, _texts(self.zoo.get("verdict"))) if "not usable" in text.lower()), "")
+
+    @property
+    def inputs(self) -> str:
+        """Size and normalisation of the images in one line, or "" if the card does not tell them."""
+        size = self.preprocessing
+        mean, std = ([_short(value) for value in _numbers(size.get(key))] for key in ("mean", "std"))
+        if not (size.get("size") and size.get("channels") and mean and std):
+            return ""
+        return (
+            f"{size['channels']} x {size['size']} x {size['size']}, normalised with mean [{', '.join(mean)}] and std "
+            f"[{', '.join(std)}]"
+        )
+
     def __str__(self) -> str:
         """Return the card as text, as `hyperinit info` prints it."""
         facts = {"source": f"{self.source} - {self.title}", "licence": self.licence, "citation": self.citation}
@@ -97,7 +121,8 @@ class Card:
         return {
             "images": f"{size.get('channels')} x {size.get('size')} x {size.get('size')}, normalised with mean "
             f"[{', '.join(mean)}] and std [{', '.join(std)}]",
-            "zoo": f"{self.zoo.get('models')} networks on {images.get('train')} images of {images.get('name')}, "
+            "zoo": f"{_count(self.zoo.get('models'), 'network')} on {_count(images.get('train'), 'image')} of "
+            f"{images.get('name')}, "
             f"{self.zoo.get('anchors')} of them anchors; made {self.zoo.get('date')}",
         }
 
@@ -106,11 +131,12 @@ class Card:
         zoo = self.zoo
         if "models" not in zoo:
             return {}
-        families = ", ".join(map(str, _texts(zoo.get("families")))) or "?"
+        notes = list(map(str, _texts(zoo.get("notes"))))
+        more = [f"and {counted(len(notes) - MOST_NOTES, 'other note')}"] * (len(notes) > MOST_NOTES)
         return {
-            "zoo": f"{zoo['models']} checkpoints in families of {families}; {zoo.get('anchors')} are anchors, "
-            f"{zoo.get('held out', 0)} were held out; made {zoo.get('date')}",
-            "notes": "; ".join(map(str, _texts(zoo.get("notes")))),
+            "zoo": f"{_count(zoo['models'], 'checkpoint')} {families(_texts(zoo.get('families')))}; "
+            f"{zoo.get('anchors')} are anchors, {zoo.get('held out', 0)} were held out; made {zoo.get('date')}",
+            "notes": "; ".join(notes[:MOST_NOTES] + more),
         }
 
 
@@ -131,8 +157,31 @@ def table(measured: Mapping[str, Mapping[str, float]]) -> str:
     return "\n".join(lines)
 
 
+def families(sizes: Sequence[object]) -> str:
+    """Say how large the families of a zoo are. Networks that are related to no other are counted.
+
+    >>> families([12]), families([3, 2, 1, 1]), families([1] * 30)
+    ('in families of 12', 'in families of 3, 2 and 2 alone', 'of which no two are related')
+    """
+    if not sizes:
+        return "in unknown families"
+    related = [size for size in sizes if size != 1]
+    alone = len(sizes) - len(related)
+    if not related:
+        return "of which no two are related" if alone > 1 else "alone"
+    return f"in families of {listed(related)}{f' and {alone:,} alone' if alone else ''}"
+
+
+def _count(value: object, noun: str) -> str:
+    return f"{value} {noun}{'' if value == 1 else 's'}"
+
+
 def _texts(value: object) -> list[object]:
     return value if isinstance(value, list) else []
+
+
+def _numbers(value: object) -> list[object]:
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def _short(value: object) -> str:
@@ -149,7 +198,7 @@ def _is_count(value: object) -> bool:
 
 CHECKS: dict[str, Callable[[Any], bool]] = {
     "an integer of at least 0": _is_count,
-    "text": lambda value: isinstance(value, str),
+    "text": lambda value: isinstance(value, str) and one_line(value) == value,
     "a list of numbers": lambda value: isinstance(value, list | tuple) and all(map(_is_number, value)),
 }
 FACTS = {  # optional keys of `preprocessing` and `zoo` that the card's text and the commands read

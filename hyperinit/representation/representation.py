@@ -11,19 +11,23 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hyperinit import nets
-from hyperinit.autoencoder import Autoencoder
-from hyperinit.errors import ArgumentError, ArtifactError, LayoutError, shown
+from hyperinit import nets, samplers
+from hyperinit.autoencoder import Autoencoder, Cost
+from hyperinit.errors import ArgumentError, ArtifactError, LayoutError, UnusableWarning, one_line, shown, warn
 from hyperinit.files import headers
 from hyperinit.files.found import Found
+from hyperinit.generators import check_generator, settled
 from hyperinit.layout import Layout
 from hyperinit.representation import artifact
 from hyperinit.representation.artifact import Contents, Header, States
 from hyperinit.representation.card import Card
 from hyperinit.samplers import METHODS, Anchors, Sampler, enough, fitted, restored, trained
+from hyperinit.samplers.methods import Spread, starts
 
 FEWEST = 8  # networks to condition on
+MOST_NETWORKS = 2**31 - 1  # to sample at once
 MOST_ROWS, MOST_WEIGHTS = 256, 1 << 22  # networks and weights in one batch of encode and decode, to bound memory
+MOST_NUMBERS = 1 << 26  # in the largest tensor on the way, for one batch: 256 MiB
 
 
 class HyperRepresentation:
@@ -49,7 +53,7 @@ class HyperRepresentation:
         self.anchors = anchors
         self.states = dict(states or {})
         self.found: Found | None = None  # the source file, if it was read from one
-        self._samplers: dict[str, Sampler] = {}
+        self._samplers: dict[tuple[str, bool], Sampler] = {}  # by method, and whether draws are spread over families
 
     @classmethod
     def read(cls, path: Path | Found) -> HyperRepresentation:
@@ -59,7 +63,8 @@ class HyperRepresentation:
             ArtifactError: if the file is not a whole and unaltered artifact.
         """
         found = path if isinstance(path, Found) else Found(path, None, path.stem)
-        contents = artifact.read(found.path)
+        with settled():
+            contents = artifact.read(found.path)
         representation = cls(contents.header, contents.autoencoder, contents.anchors, contents.states)
         representation.found = found
         return representation
@@ -70,10 +75,23 @@ class HyperRepresentation:
         Weights and latents are rounded to half precision. The standardisation, scores and epochs stay float32.
 
         Raises:
-            ArtifactError: if a value is not finite in that precision, or the header would be refused by `read`. Then
-                nothing is written.
+            ArtifactError: if a value is not finite in that precision, or `read` would refuse the file for another
+                reason. Then nothing is written.
+            WriteError: if the file cannot be written.
         """
-        artifact.write(path, Contents(self.header, self.autoencoder, self.anchors, self.states))
+        artifact.write(path, self._contents)
+
+    def check(self) -> None:
+        """Run every check that loading runs, without writing a file.
+
+        Raises:
+            ArtifactError: if `save` would refuse.
+        """
+        artifact.check(self._contents)
+
+    @property
+    def _contents(self) -> Contents:
+        return Contents(self.header, self.autoencoder, self.anchors, self.states)
 
     @property
     def card(self) -> Card:
@@ -90,40 +108,53 @@ class HyperRepresentation:
         """Size of a latent, L."""
         return self.header.autoencoder.latent_size(self.layout)
 
-    def sample(self, count: int = 1, *, method: str | None = None, generator: torch.Generator | None = None) -> Tensor:
+    def sample(
+        self,
+        count: int = 1,
+        *,
+        method: str | None = None,
+        generator: torch.Generator | None = None,
+        spread: bool = False,
+    ) -> Tensor:
         """Sample the weights of `count` new networks.
 
         Args:
             count: number of networks, at least 1.
             method: a name from `methods()`; None takes the card's recommendation.
             generator: the only source of randomness, on the CPU; None takes torch's global generator.
+            spread: whether draws begin at anchors of as many families as there are, in turn. Methods in "30" then use
+                the best 30 % of each family. Methods that do not begin at an anchor ignore it.
 
         Returns:
             Weight vectors, float32 (count, D), on the CPU.
 
         Raises:
-            ArgumentError: if `count` is not a positive integer, if the method needs more anchors, or if a registered
-                sampler draws values that are not finite floating point numbers of the right shape.
+            ArgumentError: if `count` is not an integer from 1 to 2^31 - 1, the generator is not on the CPU, the method
+                needs more anchors, or a registered sampler draws anything but finite numbers of the right shape.
             ArtifactError: if the artifact lacks the trained sampler of the method, or decoded weights are not finite.
             UnknownNameError: if the method is unknown.
         """
         if type(count) is not int or count < 1:
             raise ArgumentError(f"count must be an integer of at least 1, got {count!r}")
+        if count > MOST_NETWORKS:
+            raise ArgumentError(f"count must be at most {MOST_NETWORKS:,} networks in one call, got {shown(count)}")
+        check_generator(generator)
         method = self.card.recommended if method is None else method
-        with torch.device("cpu"):  # overrides the default device of the caller
-            sampler = self._sampler(method)
+        if self.card.unusable:
+            warn(
+                f"{one_line(self.card.source)} must be usable, but its card says: {one_line(self.card.unusable)} Train "
+                f"its samples before use, or choose another source",
+                UnusableWarning,
+            )
+        with settled():
+            spread = spread and starts(method)
+            sampler = self._sampler(method, spread=spread)
             drawn = sampler.sample(count, generator)
             latent = sampler.space == "latent"
-            _check_drawn(method, drawn, (count, self.latent_size if latent else self.layout.size))
+            _check_drawn(method, sampler, drawn, (count, self.latent_size if latent else self.layout.size))
         if not latent:
             return drawn.detach().float().cpu()
-        weights = self.decode(drawn)
-        if not headers.is_finite(weights):
-            raise ArtifactError(
-                f"{shown(self.card.source)} must decode to finite weights, got NaN or infinity with the method "
-                f"{method!r}. The decoder in its file is untrained or damaged. Use another source."
-            )
-        return weights
+        return self._decoded(drawn, f" with the method {method!r}")
 
     def methods(self) -> dict[str, str]:
         """Return the names of the usable methods, each with a description of one line.
@@ -157,6 +188,7 @@ class HyperRepresentation:
         """Return a copy with another header, for example with another card or other options."""
         return HyperRepresentation(header, self.autoencoder, self.anchors, self.states)
 
+    @settled()
     def condition(
         self, weights: Tensor, scores: Tensor, *, epochs: Tensor | None = None, gan: bool = False
     ) -> HyperRepresentation:
@@ -179,14 +211,15 @@ class HyperRepresentation:
 
         Source: Schürholt et al. 2022, arXiv:2209.14733, Table 3.
         """
-        _check("weights", weights, self.layout.size)
+        weights = _checked("weights", weights, self.layout.size)
         count = len(weights)
         if count < FEWEST:
             raise ArgumentError(f"weights must hold at least {FEWEST} networks to condition on, got {count}")
-        _check_column("scores", scores, count, 1.0)
-        epochs = torch.zeros(count) if epochs is None else epochs
-        _check_column("epochs", epochs, count, float("inf"))
-        columns = [value.detach().float().cpu().clone() for value in (scores, epochs, weights)]
+        columns = [
+            _column("scores", scores, count, 1.0),
+            _column("epochs", torch.zeros(count) if epochs is None else epochs, count, float("inf")),
+            weights.detach().clone(),
+        ]
         card = replace(
             self.card,
             title=f"{self.card.title}, conditioned on {count} other networks",
@@ -197,54 +230,97 @@ class HyperRepresentation:
         other = HyperRepresentation(header, self.autoencoder, Anchors(self.encode(columns[2]), *columns))
         return other.train_samplers() if gan else other
 
-    @torch.no_grad()
+    @settled(bare=True)
     def encode(self, weights: Tensor) -> Tensor:
-        """Encode weight vectors, float (N, D), to latents, float32 (N, L)."""
-        _check("weights", weights, self.layout.size)
-        return torch.cat([self.autoencoder.encode(part) for part in weights.float().cpu().split(self._rows)])
+        """Encode weight vectors, float (N, D), to latents, float32 (N, L).
 
-    @torch.no_grad()
+        Raises:
+            ArgumentError: if `weights` has another shape or dtype, or values that are not finite.
+            ArtifactError: if the encoder of this source gives NaN or infinity.
+        """
+        model, found = self.autoencoder, []
+        for part in _checked("weights", weights, self.layout.size).split(self._rows):
+            standardised = model.standardise(part)
+            self._check_finite("standardise to finite weights", standardised)
+            latents = model.encode_unbounded(standardised)
+            self._check_finite("encode to finite latents", latents)  # before the tanh, which hides infinity
+            found.append(model.bound(latents))
+        return torch.cat(found)
+
     def decode(self, latents: Tensor) -> Tensor:
-        """Decode latents, float (N, L), to weight vectors, float32 (N, D)."""
-        _check("latents", latents, self.latent_size)
-        return torch.cat([self.autoencoder.decode(part) for part in latents.float().cpu().split(self._rows)])
+        """Decode latents, float (N, L), to weight vectors, float32 (N, D).
+
+        Raises:
+            ArgumentError: if `latents` has another shape or dtype, or values that are not finite.
+            ArtifactError: if the decoder of this source gives NaN or infinity.
+        """
+        return self._decoded(latents)
+
+    @settled(bare=True)
+    def _decoded(self, latents: Tensor, how: str = "") -> Tensor:
+        parts = _checked("latents", latents, self.latent_size).split(self._rows)
+        weights = torch.cat([self.autoencoder.decode(part) for part in parts])
+        self._check_finite("decode to finite weights", weights, how)
+        return weights
+
+    def _check_finite(self, what: str, values: Tensor, how: str = "") -> None:
+        """Refuse NaN and infinity that this source makes of finite numbers."""
+        if not headers.is_finite(values):
+            raise ArtifactError(
+                f"{shown(self.card.source)} must {what}, got NaN or infinity{how}. The autoencoder in its file is "
+                "untrained or damaged. Use another source."
+            )
 
     @property
     def _rows(self) -> int:
-        return max(1, min(MOST_ROWS, MOST_WEIGHTS // self.layout.size))
+        """Networks in one batch of `encode` and `decode`."""
+        numbers = Cost.of(self.header.autoencoder, self.layout).numbers
+        return max(1, min(MOST_ROWS, MOST_WEIGHTS // self.layout.size, MOST_NUMBERS // numbers))
 
-    def build_model(self, weights: Tensor) -> nn.Sequential:
+    @settled()
+    def build_model(self, weights: Tensor) -> nn.Module:
         """Build a network of the zoo's architecture with the given weights (D,).
 
         Raises:
             ArgumentError: if the weights do not have the shape (D,).
             LayoutError: if the artifact does not describe an architecture.
         """
-        if tuple(weights.shape) != (self.layout.size,):
-            raise ArgumentError(f"weights must have shape ({self.layout.size},), got {tuple(weights.shape)}")
+        if not isinstance(weights, Tensor) or tuple(weights.shape) != (self.layout.size,):
+            got = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
+            raise ArgumentError(f"weights must have shape ({self.layout.size},), got {got}")
         if self.header.architecture is None:
             raise LayoutError(
                 f"{self.card.source} does not describe its architecture. Create the module and call init_ on it."
             )
         model = nets.build(self.header.architecture)
-        model.load_state_dict(self.layout.state(weights))
+        model.load_state_dict(model.state_dict() | self.layout.state(weights))  # counters of norms stay 0
         return model
 
+    @settled()
     def layer_stats(self) -> dict[str, tuple[float, float]]:
-        """Return the mean and standard deviation of the weights of each layer over all anchors, in weight units."""
-        layers = {name: self.anchors.weights[:, where] for name, where in self.layout.layer_slices.items()}
-        return {name: (part.mean().item(), part.std().item()) for name, part in layers.items()}
+        """Return the mean and standard deviation of the weights of each layer over all anchors, in weight units.
 
-    def _sampler(self, method: str) -> Sampler:
+        Raises:
+            ArtifactError: if one of them is too large for float32.
+        """
+        found = {}
+        for name, where in self.layout.layer_slices.items():
+            part = self.anchors.weights[:, where]  # (N, weights of the layer)
+            spread = part.std() if part.numel() > 1 else part.new_zeros(())  # a single weight has none
+            self._check_finite("have anchors with a finite mean and spread", torch.stack([part.mean(), spread]))
+            found[name] = (part.mean().item(), spread.item())
+        return found
+
+    def _sampler(self, method: str, *, spread: bool) -> Sampler:
         """Return the sampler of a method from the cache; make it anew if the method was registered anew."""
-        known = self._samplers.get(method)
-        if known is None or type(known) is not METHODS[method].sampler:
-            known = self._samplers[method] = self._made(method)
+        known = self._samplers.get((method, spread))
+        if known is None or type(known.sampler if isinstance(known, Spread) else known) is not METHODS[method].sampler:
+            known = self._samplers[method, spread] = self._made(method, spread=spread)
         return known
 
-    def _made(self, method: str) -> Sampler:
+    def _made(self, method: str, *, spread: bool) -> Sampler:
         if method not in METHODS or not trained(method):
-            return fitted(method, self.anchors, self.header.samplers)
+            return fitted(method, self.anchors, self.header.samplers, spread=spread)
         if method in self.states:
             return restored(method, self.states[method], self.header.samplers)
         raise ArtifactError(
@@ -253,25 +329,47 @@ class HyperRepresentation:
         )
 
 
-def _check(name: str, vectors: Tensor, size: int) -> None:
+def _checked(name: str, vectors: Tensor, size: int) -> Tensor:
+    """Return vectors (N, size) in float32 on the CPU, or say what is wrong with them."""
+    found = _dense(name, vectors, f"(N, {size})")
     if vectors.ndim != 2 or vectors.shape[1] != size or not len(vectors):
         raise ArgumentError(f"{name} must have shape (N, {size}) with N >= 1, got {tuple(vectors.shape)}")
-    if not vectors.isfinite().all():
-        raise ArgumentError(f"{name} must be finite, got NaN or infinity. Remove the affected rows.")
     if not vectors.is_floating_point():
         raise ArgumentError(f"{name} must hold floating point numbers, got {vectors.dtype}")
+    if not headers.is_finite(found):
+        raise ArgumentError(f"{name} must be finite, got NaN or infinity. Remove the affected rows.")
+    return found
 
 
-def _check_column(name: str, values: Tensor, count: int, most: float) -> None:
-    if tuple(values.shape) != (count,):
-        raise ArgumentError(f"{name} must have shape ({count},), one for each network, got {tuple(values.shape)}")
-    if not values.isfinite().all() or not ((values >= 0) & (values <= most)).all():
+def _column(name: str, values: Tensor, count: int, most: float) -> Tensor:
+    """Return a copy of values (count,) in float32 on the CPU, or say what is wrong with them."""
+    found = _dense(name, values, f"({count},)")
+    if tuple(found.shape) != (count,):
+        raise ArgumentError(f"{name} must have shape ({count},), one for each network, got {tuple(found.shape)}")
+    if not found.isfinite().all() or not ((found >= 0) & (found <= most)).all():
         span = f"{values.min():.3g} to {values.max():.3g}"
         raise ArgumentError(f"{name} must be finite and in [0, {most:g}], got {span}")
+    return found.detach().clone()
 
 
-def _check_drawn(method: str, drawn: object, shape: tuple[int, int]) -> None:
-    """Refuse samples of a wrong type, shape or dtype, or that are not finite, as a registered sampler may draw."""
+def _dense(name: str, values: Tensor, shape: str) -> Tensor:
+    """Return real numbers in float32 on the CPU; refuse what is no tensor or has no values of its own."""
+    if not isinstance(values, Tensor):
+        raise ArgumentError(f"{name} must be a tensor of shape {shape}, got {type(values).__name__}")
+    if values.layout is not torch.strided or values.is_meta or values.is_nested:
+        got = "nested" if values.is_nested else f"{values.layout} on {values.device}"
+        raise ArgumentError(f"{name} must be a dense tensor with values, got {got}")
+    if values.is_complex():
+        raise ArgumentError(f"{name} must hold floating point numbers, got {values.dtype}")
+    return values.float().cpu()
+
+
+def _check_drawn(method: str, sampler: Sampler, drawn: object, shape: tuple[int, int]) -> None:
+    """Refuse samples of a wrong type, shape or dtype, or that are not finite.
+
+    A registered sampler may draw anything. Those of this package draw NaN or infinity only from anchors, options or
+    states that are too large.
+    """
     if not isinstance(drawn, Tensor):
         got = type(drawn).__name__
     elif tuple(drawn.shape) != shape or not drawn.is_floating_point():
@@ -280,4 +378,5 @@ def _check_drawn(method: str, drawn: object, shape: tuple[int, int]) -> None:
         got = "NaN or infinity"
     else:
         return
-    raise ArgumentError(f"method {method!r} must draw finite floating point numbers of shape {shape}, got {got}")
+    error = ArtifactError if type(sampler).__module__.startswith(samplers.__name__) else ArgumentError
+    raise error(f"method {method!r} must draw finite floating point numbers of shape {shape}, got {got}")

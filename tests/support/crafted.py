@@ -61,7 +61,11 @@ def layered(sizes):
     layers = [(f"{place}", inputs, outputs) for place, (inputs, outputs) in enumerate(sizes)]
     return {
         "layers": [
-            {"name": name, "kind": "linear", "tensors": [{"name": name, "shape": [b, a], "groups": [None, None]}]}
+            {
+                "name": name,
+                "kind": "linear",
+                "tensors": [{"name": f"{name}.weight", "shape": [b, a], "groups": [None, None]}],
+            }
             for name, a, b in layers
         ]
     }
@@ -83,6 +87,12 @@ def headers(raw):
         "an architecture of many steps": {"architecture": [tanh] * 1024},
         "an architecture of too many steps": {"architecture": [tanh] * 50_000},
         "a huge architecture": {"architecture": [["linear", {"in_features": 2**30, "out_features": 2**30}]]},
+        "a huge residual network": {
+            "architecture": [["resnet", {"channels": 2**26, "classes": 2**26, "blocks": 64, "width": 2**26}]]
+        },
+        "a residual network of many blocks": {
+            "architecture": [["resnet", {"channels": 1, "classes": 3, "blocks": 64, "width": 1}]]
+        },
         "a huge kernel": {
             "architecture": [["conv2d", {"in_channels": 2**30, "out_channels": 2**30, "kernel_size": [2**30, 2**30]}]]
         },
@@ -125,6 +135,36 @@ def large(raw):
     yield "all the depth that is allowed", whole(raw, {"depth": 64}, narrow, 10, torch.float16)
 
 
+def padded(raw):
+    """Chunks that are nearly all padding: as many weights as the file has numbers, in every dtype."""
+    layers = Layout.from_json(layered([(1, 1)] * 16))
+    for dtype in (torch.float8_e4m3fn, torch.float8_e5m2, torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        yield f"padded chunks in {dtype}", whole(raw, {"chunk": 65536}, layers, 2, dtype)
+
+
+def slow(raw):
+    """Files of some hundred kilobytes whose networks cost much memory or time to code, to draw or to compare."""
+    eighth = torch.float8_e5m2
+    narrow = {"width": 2, "heads": 1, "feedforward": 4, "latent": 1}
+    wide = Layout.of(nn.Linear(1, 16_000, bias=False))
+    yield "one attention over 16,000 tokens", whole(raw, narrow, wide, 2, eighth)
+    yield (
+        "many heads over 4,000 tokens",
+        whole(raw, {"width": 64, "heads": 64, "latent": 1}, Layout.of(nn.Linear(1, 4000, bias=False)), 2, eighth),
+    )
+    yield "a deep attention over 16,000 tokens", whole(raw, narrow | {"depth": 64}, wide, 2, eighth)
+    long = Layout.of(nn.Linear(200_000, 1, bias=False))
+    chunks = narrow | {"chunk": 1, "window": 64, "halo": 28}
+    yield "many chunks in overlapping windows", whole(raw, chunks | {"depth": 4}, long, 2, eighth)
+    yield "many deep chunks in overlapping windows", whole(raw, chunks | {"depth": 64}, long, 2, eighth)
+    yield "huge windows", whole(raw, chunks | {"window": 16_384, "halo": 7000}, long, 2, eighth)
+    one = Layout.of(nn.Linear(2, 1))
+    key, header, tensors = opened(whole(raw, {}, one, 1 << 14, eighth))
+    yield "as many anchors as are allowed", sealed(key, header, dict(tensors))
+    header["samplers"]["neighbours"] = 10**9
+    yield "all anchors are neighbours of each other", sealed(key, header, tensors)
+
+
 def _enlarged(raw):
     """Each layer of one weight takes a chunk of 65536."""
     key, header, tensors = opened(raw)
@@ -139,8 +179,14 @@ def artifacts(path):
     """Yield the name and bytes of every crafted artifact."""
     small().save(path)
     raw = path.read_bytes()
-    for make in (many_objects, many_tensors, long_headers, headers, large):
+    for make in (many_objects, many_tensors, long_headers, headers, large, padded):
         yield from make(raw)
+
+
+def costly(path):
+    """Yield the name and bytes of every artifact that costs much to use."""
+    small().save(path)
+    yield from slow(path.read_bytes())
 
 
 def ensembles():

@@ -1,10 +1,11 @@
-"""Seeded mutants of a small artifact and of a small ensemble; `fuzz_run.py` loads them."""
+"""Seeded mutants of small artifacts and of a small ensemble; `fuzz_run.py` loads and uses them."""
 
 import copy
 import json
 import math
 import random
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -43,13 +44,31 @@ def network(seed=0):
         return nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.Tanh(), nn.Flatten(), nn.Linear(18, 3))
 
 
-def small():
+def normed():
+    """A network with norms, which no description can rebuild."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(1, 2, 3, bias=False), nn.BatchNorm2d(2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+            nn.Linear(18, 3), nn.LayerNorm(3),
+        )  # fmt: skip
+
+
+VARIANTS = {  # of the artifact: its network and the fields of its config that differ
+    "artifact": (network, {}),
+    "chunked": (normed, {"chunk": 5, "window": 6, "halo": 2}),
+    "reference": (normed, {"block": "reference", "compression": "flatten", "variational": True, "standardise": False}),
+}
+
+
+def small(kind="artifact"):
     """A hyper-representation of some kilobytes with anchors, figures and every trained sampler."""
     draw = torch.Generator().manual_seed(0)
-    net = network()
+    make, changes = VARIANTS[kind]
+    net, config = make(), replace(CONFIG, **changes)
     layout = Layout.of(net)
     weights = torch.randn(10, layout.size, generator=draw)
-    autoencoder = Autoencoder(CONFIG, layout, weights.mean(0), weights.std(0))
+    autoencoder = Autoencoder(config, layout, weights.mean(0), weights.std(0))
     for value in autoencoder.parameters():
         value.data.normal_(std=0.2, generator=draw)
     z = autoencoder.eval().encode(weights).detach()
@@ -60,8 +79,9 @@ def small():
         {"images": {"name": "noise", "train": 100}, "models": 12, "anchors": 10, "date": "2024-01-01"},
         "kde30", {"kde30": figures, "zoo": dict(figures)},
     )  # fmt: skip
-    header = Header(card, layout, nets.describe(net), CONFIG, SamplerOptions(neighbours=4))
-    shapes = gan.LatentGAN.shapes(CONFIG.latent)
+    described = nets.describe(net) if make is network else None
+    header = Header(card, layout, described, config, SamplerOptions(neighbours=4))
+    shapes = gan.LatentGAN.shapes(config.latent_size(layout))
     states = {
         name: {key: torch.randn(shape, generator=draw) * 0.1 for key, shape in shapes.items()}
         for name in METHODS
@@ -218,7 +238,60 @@ def rewrite(rng, raw):
     return sealed(key, header, tensors, seal=rng.random() < 0.9)
 
 
-MUTATORS = [flip, shorten, lie, readdress, retensor, revalue, rewrite, rewrite, rewrite]
+def rescale(rng, raw):
+    """Several tensors made huge or tiny together, so that their products overflow."""
+    key, header, tensors = opened(raw)
+    for name in rng.sample(sorted(tensors), rng.choice([2, 5, len(tensors)])):
+        if tensors[name].is_floating_point() and name not in ("anchors.score", "anchors.epoch"):
+            tensors[name] = (tensors[name].float() * rng.choice([1e4, 1e18, 1e30, 1e36, 1e-30])).clamp(-3.4e38, 3.4e38)
+    return sealed(key, header, tensors)
+
+
+def relayout(rng, raw):
+    """Layouts that lie about a network: kinds, axes, names, their order, groups and buffers."""
+    key, header, tensors = opened(raw)
+    if "layout" not in header:  # an ensemble has none
+        return rewrite(rng, raw)
+    if rng.random() < 0.8:
+        header["architecture"] = None  # otherwise the layout is compared with the architecture's
+    layers = header["layout"]["layers"]
+    for _ in range(rng.choice([1, 1, 2, 3])):
+        one, two = rng.choice(layers), rng.choice(layers)
+        first, second = rng.choice(one["tensors"]), rng.choice(two["tensors"])
+        rng.choice(LIES)(rng, layers, one, two, first, second)
+    return sealed(key, header, tensors)
+
+
+def _reshape(rng, layers, one, two, first, second):
+    size = math.prod(first["shape"][1:])
+    tails = [[size], [size, 1], [1, size], [size, 1, 1], [1, 1, size, 1], [size] if size > 1 else []]
+    first["shape"] = first["shape"][:1] + rng.choice(tails)
+    first["groups"] = [None] * len(first["shape"])
+
+
+def _swap(rng, layers, one, two, first, second):
+    left, right = rng.choice([(one, two), (first, second)])
+    left["name"], right["name"] = right["name"], left["name"]
+
+
+def _set(rng, layers, one, two, first, second):
+    endings = [".weight", ".bias", ".running_var", ".running_mean", ".x", ""]
+    changes = [
+        (one, "kind", rng.choice(["conv1d", "conv2d", "conv3d", "linear", "norm"])),
+        (first, "groups", [rng.choice([None, "0", "1", "x"]) for _ in first["shape"]]),
+        (first, "buffer", rng.random() < 0.5),
+        (first, "name", one["name"] + rng.choice(endings)),
+    ]
+    inside, key, value = rng.choice(changes)
+    inside[key] = value
+
+
+def _shuffle(rng, layers, one, two, first, second):
+    rng.shuffle(rng.choice([layers, one["tensors"]]))
+
+
+LIES = [_reshape, _swap, _set, _set, _set, _shuffle]
+MUTATORS = [flip, shorten, lie, readdress, retensor, revalue, rewrite, rewrite, rewrite, rescale, relayout]
 
 
 def mutant(raw, place):
@@ -230,7 +303,7 @@ def mutant(raw, place):
 
 def seed_file(kind, path):
     """Write the whole file of which mutants are made."""
-    if kind == "artifact":
-        small().save(path)
+    if kind in VARIANTS:
+        small(kind).save(path)
     else:
         Ensemble([network(seed) for seed in range(3)]).save(path)

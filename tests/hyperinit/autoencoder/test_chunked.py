@@ -33,8 +33,25 @@ def test_cutting_and_joining_gives_the_network_back(layout, size):
 
 def test_no_chunk_holds_two_layers(layout):
     layer = torch.tensor([0] * 40 + [1] * 18 + [2] * 8 + [-1])
-    for row in layer[Cut.of(layout, 7).index]:
+    cut = Cut.of(layout, 7)
+    for row in layer[cut.index(torch.arange(len(cut)))]:
         assert len(set(row.tolist()) - {-1}) == 1
+
+
+@pytest.mark.parametrize("size", [1, 4, 7, 40, 100])
+def test_the_index_of_a_chunk_has_the_places_of_its_weights(layout, size):
+    weights, cut = torch.randn(1, layout.size), Cut.of(layout, size)
+    padded = torch.cat([weights, torch.zeros(1, 1)], dim=1)  # padding has the place D
+    assert torch.equal(padded[:, cut.index(torch.arange(len(cut)))], cut.chunks(weights))
+    some = torch.tensor([[len(cut) - 1, 0], [len(cut) // 2, 0]])
+    assert torch.equal(padded[0, cut.index(some)], cut.chunks(weights)[0, some])
+
+
+def test_padding_takes_no_memory():
+    """A chunk of 65,536 for each of many layers of one weight: the places of the padding would take 64 MiB each."""
+    cut = Cut((1,) * 128, 65536)
+    assert len(cut) == 128
+    assert sum(len(repr(value)) for value in vars(cut).values()) < 1000
 
 
 @pytest.mark.parametrize(
@@ -105,7 +122,7 @@ def test_an_artifact_of_chunks_is_written_read_and_drawn_from(tiny, tmp_path):
     header = replace(tiny.header, autoencoder=autoencoder.config)
     HyperRepresentation(header, autoencoder, anchors).save(tmp_path / "chunks.safetensors")
     found = hyperinit.load(tmp_path / "chunks.safetensors")
-    assert found.latent_size == anchors.z.shape[1] == 3 * autoencoder.encoder.cut.index.shape[0]
+    assert found.latent_size == anchors.z.shape[1] == 3 * len(autoencoder.encoder.cut)
     drawn = found.sample(3, method="kde", generator=torch.Generator().manual_seed(0))
     assert drawn.shape == (3, tiny.layout.size)
     torch.testing.assert_close(

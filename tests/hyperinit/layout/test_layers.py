@@ -1,10 +1,15 @@
 """Layers and tensors that are read from a module, permutation groups, and reordered tensors."""
 
+import json
+
+import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, parametrize
 
-from hyperinit.layout import TensorSpec
-from hyperinit.layout.layers import group_sizes, layers_of, reorder
+from hyperinit.errors import LayoutError
+from hyperinit.layout import Layout, TensorSpec
+from hyperinit.layout.layers import group_sizes, layer_from_json, layer_to_json, layers_of, reorder
 
 
 def network():
@@ -42,3 +47,84 @@ def test_reorder_moves_both_axes_of_a_group():
     spec = TensorSpec("a", (2, 4), ("x", "x"))
     moved = reorder(torch.arange(8).reshape(2, 4), spec, {"x": torch.tensor([1, 0])})
     assert moved.tolist() == [[6, 7, 4, 5], [2, 3, 0, 1]]
+
+
+# Layers that lie
+
+
+def tensor(name, *shape, **fields):
+    return {"name": name, "shape": list(shape), "groups": [None] * len(shape), **fields}
+
+
+def layer(kind, *tensors, name="0"):
+    return {"name": name, "kind": kind, "tensors": list(tensors)}
+
+
+WEIGHT, BIAS = tensor("0.weight", 4, 3), tensor("0.bias", 4)
+STATISTICS = tensor("0.running_mean", 4, buffer=True), tensor("0.running_var", 4, buffer=True)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        layer("linear", WEIGHT, BIAS),
+        layer("linear", tensor("weight", 4, 3), name=""),
+        layer("conv1d", tensor("0.weight", 4, 3, 2)),
+        layer("conv2d", tensor("0.weight", 4, 3, 2, 2), BIAS),
+        layer("conv3d", tensor("0.weight", 4, 3, 2, 2, 2), BIAS),
+        layer("norm", tensor("0.weight", 4), BIAS, *STATISTICS),
+        layer("norm", *STATISTICS),
+        layer("norm", tensor("0.weight", 4, 8, 8), tensor("0.bias", 4, 8, 8)),
+    ],
+)
+def test_layers_of_modules_are_read(found):
+    assert json.loads(json.dumps(layer_to_json(layer_from_json(found)))) == found
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (layer("conv2d", WEIGHT, BIAS), r"weight of '0' must have 4 axes, as in a conv2d, got the shape \(4, 3\)"),
+        (layer("conv1d", WEIGHT), "weight of '0' must have 3 axes"),
+        (layer("conv3d", WEIGHT), "weight of '0' must have 5 axes"),
+        (layer("linear", tensor("0.weight", 4)), "weight of '0' must have 2 axes"),
+        (layer("linear", tensor("0.weight", 4, 3, 1, 1)), "weight of '0' must have 2 axes"),
+        (layer("linear", WEIGHT, tensor("0.bias", 4, 1)), "bias of '0' must have 1 axis"),
+        (layer("linear", BIAS), "must hold weight and at most a bias in this order, got '0.bias'"),
+        (layer("linear", BIAS, WEIGHT), "in this order, got '0.bias', '0.weight'"),
+        (layer("linear", tensor("0.bias", 4, 3), tensor("0.weight", 4)), "in this order, got '0.bias', '0.weight'"),
+        (layer("linear", tensor("1.weight", 4, 3)), "in this order, got '1.weight'"),
+        (layer("linear", WEIGHT, tensor("0.scale", 4)), "got '0.weight', '0.scale'"),
+        (layer("linear", WEIGHT, *STATISTICS), "must hold weight and at most a bias"),
+        (layer("norm", *STATISTICS[::-1]), "must hold weight, bias, running_mean, running_var in this order"),
+        (layer("norm", WEIGHT, BIAS), r"must hold tensors that share their shape, got {.*\(4,\)"),
+        (layer("norm", tensor("0.running_var", 4, 1, buffer=True)), "running_var of '0' must have 1 axis"),
+        (
+            layer("norm", tensor("0.running_var", 4)),
+            "a buffer must be true for running statistics alone, .* 'running_var'",
+        ),
+        (layer("linear", {**WEIGHT, "buffer": True}), "a buffer must be true for running statistics alone"),
+        (layer("linear", tensor("\n.weight", 4, 3), name="\n"), "a tensor's name must be one line of at most 512"),
+        (layer("linear", tensor("a" * 600, 4, 3)), "a tensor's name must be one line of at most 512"),
+        (layer("linear", {**WEIGHT, "groups": ["\n", None]}), "must have one group or null for each axis"),
+    ],
+)
+def test_layers_that_no_module_has_are_refused(found, message):
+    with pytest.raises(LayoutError, match=message):
+        layer_from_json(found)
+
+
+def test_a_weight_that_a_parametrisation_left_behind_the_bias_comes_first():
+    net = nn.Linear(3, 2)
+    before = Layout.of(net)
+    parametrizations.weight_norm(net)
+    parametrize.remove_parametrizations(net, "weight")
+    assert [name for name, _ in net.named_parameters()] == ["bias", "weight"]
+    assert Layout.of(net) == before
+
+
+def test_a_layer_with_a_weight_norm_is_no_layer_of_a_zoo():
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        net = nn.utils.weight_norm(nn.Linear(3, 2))
+    with pytest.raises(LayoutError, match="must hold weight and at most a bias in this order, got 'bias', 'weight_g'"):
+        Layout.of(net)

@@ -37,13 +37,13 @@ def vectors(layout):
 
 def test_unflatten_inverts_flatten(layout):
     state = network().state_dict()
-    back = layout.unflatten(layout.flatten(state))
+    back = layout.raw_tensors(layout.flatten(state))
     assert list(back) == list(state)
     assert all(torch.equal(back[name], state[name]) for name in state)
 
 
-def test_flatten_inverts_unflatten(layout, vectors):
-    assert torch.equal(layout.flatten(layout.unflatten(vectors[0])), vectors[0])
+def test_flatten_inverts_raw_tensors(layout, vectors):
+    assert torch.equal(layout.flatten(layout.raw_tensors(vectors[0])), vectors[0])
 
 
 def test_the_vector_goes_layer_by_layer_weights_before_biases():
@@ -65,9 +65,9 @@ def test_flatten_reads_by_name_and_gives_detached_float32(layout):
 
 
 def test_unflatten_keeps_leading_axes(layout, vectors):
-    stacked = layout.unflatten(vectors.reshape(1, 3, -1))
+    stacked = layout.raw_tensors(vectors.reshape(1, 3, -1))
     assert stacked["3.weight"].shape == (1, 3, 6, 8, 5, 5)
-    assert torch.equal(stacked["3.weight"][0, 2], layout.unflatten(vectors[2])["3.weight"])
+    assert torch.equal(stacked["3.weight"][0, 2], layout.raw_tensors(vectors[2])["3.weight"])
 
 
 def test_flatten_lists_every_problem_at_once(layout):
@@ -85,14 +85,14 @@ def test_flatten_lists_every_problem_at_once(layout):
 @pytest.mark.parametrize("shape", [(2463,), (2, 2465), ()])
 def test_vectors_of_another_size_are_refused(layout, shape):
     with pytest.raises(ArgumentError, match=rf"weights must have shape \(\.\.\., 2464\), got \({str(shape)[1:-1]}\)"):
-        layout.unflatten(torch.zeros(shape))
+        layout.raw_tensors(torch.zeros(shape))
 
 
 def test_slices_cover_the_vector_layer_by_layer(layout, vectors):
     slices = layout.layer_slices
     assert list(slices) == ["0", "3", "6", "9", "11"]
     assert torch.equal(torch.cat([vectors[0, s] for s in slices.values()]), vectors[0])
-    assert torch.equal(vectors[0, slices["3"]][-6:], layout.unflatten(vectors[0])["3.bias"])
+    assert torch.equal(vectors[0, slices["3"]][-6:], layout.raw_tensors(vectors[0])["3.bias"])
 
 
 # Tokens
@@ -105,7 +105,7 @@ def test_from_tokens_inverts_tokens(layout, vectors):
 def test_a_token_is_a_neurons_incoming_weights_and_its_bias(layout, vectors):
     tokens = layout.tokens(vectors)
     assert [tuple(t.shape) for t in tokens] == [(3, 8, 26), (3, 6, 201), (3, 4, 25), (3, 20, 37), (3, 10, 21)]
-    tensors = layout.unflatten(vectors)
+    tensors = layout.raw_tensors(vectors)
     for layer, token in zip(layout.layers, tokens, strict=True):
         weight, bias = tensors[f"{layer.name}.weight"], tensors[f"{layer.name}.bias"]
         for neuron in range(layer.neurons):
@@ -125,7 +125,7 @@ def test_layers_without_a_bias_have_shorter_tokens():
 
 def permuted(net, layout, index):
     out = copy.deepcopy(net)
-    out.load_state_dict(layout.unflatten(layout.flatten(net.state_dict())[index]))
+    out.load_state_dict(layout.raw_tensors(layout.flatten(net.state_dict())[index]))
     return out
 
 
@@ -187,7 +187,7 @@ def test_with_groups_replaces_the_groups_of_the_chain(layout):
 @pytest.mark.parametrize("groups", [{"9.bias": ("a", None)}, {"8.bias": ("a",)}])
 def test_groups_of_other_tensors_are_refused(layout, groups):
     [name] = groups
-    with pytest.raises(LayoutError, match=rf"^groups must give one entry for each axis .*, got \[.{name} with groups"):
+    with pytest.raises(LayoutError, match=rf"^groups must give one entry for each axis .*, got {name} with groups"):
         layout.with_groups(groups)
 
 
@@ -242,7 +242,7 @@ def test_json_gives_the_layout_back(layout):
 
 
 def with_tensor(**fields):
-    tensor = {"name": "a", "shape": [2, 3], "groups": [None, None]} | fields
+    tensor = {"name": "0.weight", "shape": [2, 3], "groups": [None, None]} | fields
     return {"layers": [{"name": "0", "kind": "linear", "tensors": [tensor]}]}
 
 
@@ -258,16 +258,16 @@ def with_tensor(**fields):
         ({"layers": [{"name": "0", "kind": "x", "tensors": []}]}, "layer '0' must be of conv1d, .*, got 'x'"),
         ({"layers": ["0"]}, "a layer must be an object"),
         (with_tensor(name=3), "a tensor's name must be text, got 3"),
-        (with_tensor(shape=[2, 0]), r"tensor 'a' must have 1 to 8 positive sizes, got \(2, 0\)"),
-        (with_tensor(shape=[2, 3.0]), r"tensor 'a' must have 1 to 8 positive sizes, got \(2, 3\.0\)"),
-        (with_tensor(shape=[True, 3]), "tensor 'a' must have 1 to 8 positive sizes"),
-        (with_tensor(shape=[2, 10**30]), "tensor 'a' must have 1 to 8 positive sizes"),
-        (with_tensor(shape=[2] * 9), "tensor 'a' must have 1 to 8 positive sizes"),
-        (with_tensor(shape=[2**20, 2**20, 2]), "tensor 'a' must have one group or null for each axis"),
+        (with_tensor(shape=[2, 0]), r"tensor '0\.weight' must have 1 to 8 positive sizes, got \(2, 0\)"),
+        (with_tensor(shape=[2, 3.0]), r"tensor '0\.weight' must have 1 to 8 positive sizes, got \(2, 3\.0\)"),
+        (with_tensor(shape=[True, 3]), r"tensor '0\.weight' must have 1 to 8 positive sizes"),
+        (with_tensor(shape=[2, 10**30]), r"tensor '0\.weight' must have 1 to 8 positive sizes"),
+        (with_tensor(shape=[2] * 9), r"tensor '0\.weight' must have 1 to 8 positive sizes"),
+        (with_tensor(shape=[2**20, 2**20, 2]), r"tensor '0\.weight' must have one group or null for each axis"),
         (with_tensor(shape=[2**20, 2**21]), "a layout must have at most 1099511627776 weights, got more"),
         (with_tensor(shape="23"), "a tensor must be an object with a list shape"),
-        (with_tensor(shape=[], groups=[]), "tensor 'a' must have 1 to 8 positive sizes"),
-        (with_tensor(groups=[None]), r"tensor 'a' must have one group or null for each axis, got \(None,\)"),
+        (with_tensor(shape=[], groups=[]), r"tensor '0\.weight' must have 1 to 8 positive sizes"),
+        (with_tensor(groups=[None]), r"tensor '0\.weight' must have one group or null for each axis, got \(None,\)"),
         (
             {"layers": with_tensor()["layers"] * 2},
             "names of layers and of tensors must be unique in a layout, got one twice",
@@ -283,7 +283,7 @@ def test_damaged_json_is_refused(data, message):
 def test_tensors_of_a_layer_share_their_neurons(layout):
     data = json.loads(json.dumps(layout.to_json()))
     data["layers"][1]["tensors"][1]["shape"] = [7]
-    with pytest.raises(LayoutError, match=r"^layer '3' must hold tensors that share their first axis$"):
+    with pytest.raises(LayoutError, match=r"^layer '3' must hold tensors that share their first axis, got"):
         Layout.from_json(data)
 
 
@@ -312,3 +312,34 @@ def test_a_layout_without_layers_or_with_odd_groups_is_refused():
         LayoutError, match=r"tensor '0\.weight' must have one group or null for each axis, got \({}, None\)"
     ):
         Layout.from_json(data)
+
+
+def test_the_default_device_of_the_caller_is_ignored(layout):
+    places, slices = layout.places(), layout.layer_slices
+    with torch.device("meta"):
+        again = Layout(layout.layers)
+        assert again.layer_slices == slices
+        assert all(torch.equal(value, places[name]) for name, value in again.places().items())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda value: value.tolist(), r"^0\.bias must be a dense tensor of real numbers, got list$"),
+        (lambda value: value.to_sparse(), "got torch.sparse_coo of torch.float32 on cpu$"),
+        (lambda value: value.to("meta"), "got torch.strided of torch.float32 on meta$"),
+        (lambda value: value.to(torch.complex64), "got torch.complex64$"),
+        (lambda value: value.double() * 1e300, r"^0\.bias must hold numbers that fit float32, got larger ones$"),
+    ],
+)
+def test_tensors_that_a_vector_cannot_hold_are_refused(layout, change, message):
+    state = network().state_dict()
+    state["0.bias"] = change(state["0.bias"])
+    with pytest.raises(LayoutError, match=message):
+        layout.flatten(state)
+
+
+def test_nan_and_infinity_of_the_network_itself_stay(layout):
+    state = network().state_dict()
+    state["0.bias"][:2] = torch.tensor([float("nan"), float("inf")])
+    assert layout.flatten(state).isfinite().logical_not().sum() == 2

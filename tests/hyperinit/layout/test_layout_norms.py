@@ -1,6 +1,8 @@
 """Layouts of networks with norms: tokens, running statistics, and JSON."""
 
+import ast
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -27,7 +29,7 @@ def layout():
 
 def test_a_token_of_a_norm_is_one_channel(layout):
     vectors = torch.randn(2, layout.size, generator=gen())
-    tensors, token = layout.unflatten(vectors), layout.tokens(vectors)[1]
+    tensors, token = layout.raw_tensors(vectors), layout.tokens(vectors)[1]
     names = ["1.weight", "1.bias", "1.running_mean", "1.running_var"]
     assert torch.equal(token, torch.stack([tensors[name] for name in names], dim=2))
     assert torch.equal(layout.from_tokens(layout.tokens(vectors)), vectors)
@@ -37,7 +39,7 @@ def test_unflatten_inverts_flatten_except_for_the_count_of_batches(layout):
     net = network()
     net(torch.randn(2, 3, 4, 4, generator=gen()))
     state = net.state_dict()
-    back = layout.unflatten(layout.flatten(state))
+    back = layout.raw_tensors(layout.flatten(state))
     assert state.keys() - back.keys() == {"1.num_batches_tracked", "4.num_batches_tracked"}
     assert all(torch.equal(value, state[name]) for name, value in back.items())
     assert not torch.equal(back["1.running_var"], torch.ones(4))
@@ -58,7 +60,7 @@ def test_running_variances_are_positive_where_a_module_loads_them(layout):
     net = network().eval()
     net.load_state_dict(state, strict=False)
     assert net(torch.randn(2, 3, 4, 4, generator=gen())).isfinite().all()
-    net.load_state_dict(layout.unflatten(weights), strict=False)
+    net.load_state_dict(layout.raw_tensors(weights), strict=False)
     assert net(torch.randn(2, 3, 4, 4, generator=gen())).isnan().any()
 
 
@@ -76,3 +78,23 @@ def test_a_buffer_is_true_or_false(layout, buffer):
     data["layers"][1]["tensors"][3]["buffer"] = buffer
     with pytest.raises(LayoutError, match=r"^tensor '1\.running_var' must have a buffer that is true or false"):
         Layout.from_json(data)
+
+
+def test_no_product_code_besides_the_layout_room_takes_raw_tensors():
+    """A vector becomes tensors by `Layout.state`, which keeps running variances above zero."""
+    root = Path(__file__).parents[3]
+    folders = [root / "hyperinit", root / "training" / "hyperinit_training", root / "benchmarks"]
+    paths = [path for folder in folders for path in folder.rglob("*.py")]
+    takers = {path for path in paths if any(_takes_raw(node) for node in ast.walk(ast.parse(path.read_text("utf-8"))))}
+    assert {path.parent for path in takers} == {root / "hyperinit" / "layout"}
+
+
+def _takes_raw(node):
+    return isinstance(node, ast.Attribute) and node.attr == "raw_tensors"
+
+
+def test_places_are_those_of_the_values_in_the_vector(layout):
+    vector = torch.randn(layout.size, generator=gen())
+    tensors, places = layout.raw_tensors(vector), layout.places()
+    assert list(tensors) == list(places)
+    assert all(torch.equal(vector[places[name]], value) for name, value in tensors.items())

@@ -8,7 +8,7 @@ from torch import nn
 
 from hyperinit.errors import LayoutError
 from hyperinit.layout import Layout
-from hyperinit.nets import MODULES, build, cnn, describe
+from hyperinit.nets import MODULES, build, cnn, describe, resnet
 
 
 def every_kind():
@@ -114,3 +114,59 @@ def test_options_outside_the_description_are_refused(step):
 
 def test_described_networks_have_the_layout_of_the_original():
     assert Layout.of(build(describe(cnn()), device="meta")) == Layout.of(cnn())
+
+
+def test_a_residual_network_is_one_step():
+    net = resnet(14, 4, classes=5, channels=1)
+    architecture = describe(net)
+    assert architecture == [["resnet", {"channels": 1, "classes": 5, "blocks": 2, "width": 4}]]
+    twin = build(json.loads(json.dumps(architecture)))
+    twin.load_state_dict(net.state_dict())
+    images = torch.randn(2, 1, 8, 8)
+    assert torch.equal(twin.eval()(images), net.eval()(images))
+    assert Layout.of(build(architecture, device="meta")) == Layout.of(net)
+
+
+def test_a_residual_network_with_another_layer_cannot_be_described():
+    net = resnet(8, 4)
+    net.layer1[0].relu = nn.Tanh()
+    with pytest.raises(LayoutError, match="a ResNet must have the modules that it was made with to be described"):
+        describe(net)
+
+
+def test_a_module_of_another_class_cannot_be_described():
+    with pytest.raises(LayoutError, match=r"must be an nn\.Sequential or ResNet to be described, got Linear"):
+        describe(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        (None, "resnet must have channels, classes, blocks, width, got None"),
+        ({"channels": 3, "classes": 10, "blocks": 1}, "resnet must have channels, classes, blocks, width"),
+        ({"channels": 3, "classes": 10, "blocks": 1, "width": 4, "depth": 8}, "resnet must have channels"),
+        ({"channels": 3, "classes": 10, "blocks": 65, "width": 4}, "blocks of resnet must be an integer from 1 to 64"),
+        ({"channels": 3, "classes": 10, "blocks": 1, "width": 0}, "width of resnet must be an integer from 1 to"),
+        ({"channels": 3, "classes": 10, "blocks": 1, "width": True}, "width of resnet .* got True"),
+        ({"channels": 3, "classes": 1 << 40, "blocks": 1, "width": 4}, "classes of resnet must be an integer from 1"),
+    ],
+)
+def test_sizes_of_a_residual_network_are_checked(sizes, message):
+    with pytest.raises(LayoutError, match=f"not a network description: {message}"):
+        build([["resnet", sizes]])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("make", [cnn, lambda: resnet(8, width=2)], ids=["cnn", "resnet"])
+def test_a_network_is_built_in_float32_with_counters_of_0_whatever_the_default_dtype(make, dtype):
+    architecture = describe(make())
+    junk = [torch.full((1000,), 7) for _ in range(100)]
+    del junk  # memory that an uninitialised counter could get
+    try:
+        torch.set_default_dtype(dtype)
+        state = build(architecture).state_dict()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    counters = {name: value for name, value in state.items() if name.endswith("num_batches_tracked")}
+    assert {value.dtype for name, value in state.items() if name not in counters} == {torch.float32}
+    assert not any(counters.values())

@@ -112,7 +112,10 @@ def test_a_decoder_that_overflows_is_not_drawn_from(forge):
 def test_a_header_that_could_not_be_read_again_is_not_written(tiny, tmp_path):
     figures = dict.fromkeys(FIGURES, 0.5)
     for changes, message in (
-        ({"measured": {"kde": figures | {"std": float("nan")}}}, "numbers must be finite, got NaN"),
+        (
+            {"measured": {"kde": figures | {"std": float("nan")}}},
+            r"measured\.kde\.std must be a finite number of at most 64 bits, got nan",
+        ),
         ({"measured": {"kde": figures | {"std": 3.0}}}, r"the std of 'kde' must lie in \[0, 1\], got 3.0"),
         ({"title": "\x1b[2J"}, "header.card.title must hold no control characters"),
     ):

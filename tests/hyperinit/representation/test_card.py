@@ -80,6 +80,10 @@ def test_a_card_without_figures_still_prints(card):
         ({"preprocessing": {"size": "28"}}, "^card field preprocessing.size must be an integer .*, got '28'$"),
         ({"preprocessing": {"std": [0.5, "a"]}}, "^card field preprocessing.std must be a list of numbers, got"),
         ({"zoo": {"models": -1}}, "^card field zoo.models must be an integer of at least 0, got -1$"),
+        ({"zoo": {"date": "2024\nlicence"}}, r"^card field zoo.date must be text, got '2024\\nlicence'$"),
+        ({"zoo": {"images": {"name": "a\tb"}}}, r"^card field zoo.images.name must be text, got 'a\\tb'$"),
+        ({"source": "a\nb"}, "^card field source must be one line without control characters, got 'a"),
+        ({"licence": "a\x1bb"}, "^card field licence must be one line without control characters, got 'a"),
         ({"zoo": {"date": 2024}}, "^card field zoo.date must be text, got 2024$"),
         ({"zoo": {"images": {"name": []}}}, r"^card field zoo.images.name must be text, got \[\]$"),
     ],
@@ -96,3 +100,33 @@ def test_a_card_that_passes_the_check_prints(card):
     except ArtifactError:
         return
     assert "zoo" in str(damaged)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ([30], "30 checkpoints in families of 30;"),
+        ([10, 5, 1, 1], "30 checkpoints in families of 10, 5 and 2 alone;"),
+        ([1] * 30, "30 checkpoints of which no two are related;"),
+        ([2] * 40, f"30 checkpoints in families of {', '.join(['2'] * 20)} and 20 more;"),
+    ],
+)
+def test_families_are_summed_up(card, sizes, words):
+    zoo = {"models": 30, "families": sizes, "notes": [f"note {number}" for number in range(30)]}
+    text = str(dataclasses.replace(card, zoo=zoo))
+    assert words in text
+    assert "note 8; note 9; and 20 other notes" in text
+
+
+def test_a_verdict_that_the_source_is_not_usable_is_found(card):
+    assert card.unusable == ""
+    verdict = ["Not usable as it is: samples by kde score 0.2.", "Try more networks."]
+    assert dataclasses.replace(card, zoo=card.zoo | {"verdict": verdict}).unusable == verdict[0]
+    assert dataclasses.replace(card, zoo=card.zoo | {"verdict": ["Usable: samples score 0.9."]}).unusable == ""
+    assert dataclasses.replace(card, zoo=card.zoo | {"verdict": "no list"}).unusable == ""
+
+
+def test_the_inputs_are_told_in_one_line_if_all_of_them_are_known(card):
+    assert card.inputs == "1 x 28 x 28, normalised with mean [0.5] and std [0.25]"
+    assert dataclasses.replace(card, preprocessing={}).inputs == ""
+    assert dataclasses.replace(card, preprocessing=card.preprocessing | {"mean": None}).inputs == ""
