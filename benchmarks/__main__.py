@@ -20,6 +20,10 @@ COMMANDS = {  # name -> module in benchmarks, and title
         "sources.transfer",
         "training on another data set from init_, compared with PyTorch's default",
     ),
+    "wider": (
+        "sources.wider",
+        "networks several times as wide as the source's: starts and training, from init_, the default and the zoo",
+    ),
     "resize-rules": ("sources.resize_rules", "resizing of tensors in init_, compared with copying the leading block"),
     "select": (
         "sources.select",

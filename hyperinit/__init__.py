@@ -9,9 +9,9 @@ Source: Schürholt et al. 2022, arXiv:2209.14733, "Hyper-Representations as Gene
 """
 
 from hyperinit import nets
-from hyperinit.api import calibrate_, ensemble, init_, load, methods, plan, sources
+from hyperinit.api import calibrate_, ensemble, init_, load, methods, plan, sources, transforms
 from hyperinit.ensembles.ensemble import Ensemble
-from hyperinit.errors import HyperinitError
+from hyperinit.errors import HyperinitError, MismatchWarning, UnusableWarning
 from hyperinit.fitting import Plan
 from hyperinit.representation import HyperRepresentation
 from hyperinit.samplers import register_sampler
@@ -21,7 +21,9 @@ __all__ = [
     "Ensemble",
     "HyperRepresentation",
     "HyperinitError",
+    "MismatchWarning",
     "Plan",
+    "UnusableWarning",
     "calibrate_",
     "ensemble",
     "init_",
@@ -31,4 +33,5 @@ __all__ = [
     "plan",
     "register_sampler",
     "sources",
+    "transforms",
 ]

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache, partial
-from pathlib import Path
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hyperinit.batches import selection
-from hyperinit.batches.calibration import Kept, calibrate_
+from hyperinit.batches.calibration import calibrate_
+from hyperinit.batches.expected import watched
+from hyperinit.batches.kept import Kept
 from hyperinit.batches.loaders import Loader
+from hyperinit.batches.transforms import Transform
 from hyperinit.ensembles.ensemble import Ensemble
-from hyperinit.errors import ArgumentError
-from hyperinit.files.found import Found
-from hyperinit.fitting import Options, Plan, apply_, make_plan
-from hyperinit.fitting.apply import check_module
-from hyperinit.fitting.options import DEFAULTS, Default, Patterns, passed
-from hyperinit.generators import global_unmoved
-from hyperinit.hub import sources as hub_sources
-from hyperinit.representation import HyperRepresentation
-from hyperinit.samplers import methods as sampling
+from hyperinit.ensembles.file import COMBINE
+from hyperinit.errors import ArgumentError, shown, unknown
+from hyperinit.fitting import Plan
+from hyperinit.fitting.options import DEFAULTS, Default, Patterns, check_min_share
+from hyperinit.generators import check_generator, global_unmoved
+from hyperinit.hub.load import DEFAULT_SOURCE, Source, load, methods, sources
+from hyperinit.request import Request
+from hyperinit.request import request as asked
 
-__all__ = ["calibrate_", "ensemble", "init_", "load", "methods", "plan", "sources"]
-Source = str | Path | HyperRepresentation
-DEFAULT_SOURCE = "svhn"
+__all__ = ["calibrate_", "ensemble", "init_", "load", "methods", "plan", "sources", "transforms"]
 MIN_SHARE = 0.1
 SOURCE: Any = Default(DEFAULT_SOURCE)  # as DEFAULTS: tells whether the argument was passed
 
@@ -45,6 +45,8 @@ def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but t
     include: Patterns = DEFAULTS.include,
     exclude: Patterns = DEFAULTS.exclude,
     skip_frozen: bool = DEFAULTS.skip_frozen,
+    members: int | None = DEFAULTS.members,
+    spread: bool = DEFAULTS.spread,
     min_share: float = MIN_SHARE,
     calibrate: Loader | None = None,
     select: Loader | None = None,
@@ -63,7 +65,7 @@ def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but t
             shapes differ. The others get PyTorch's default initialisation.
         source: a name from `sources()`, the path of an artifact, or a `HyperRepresentation`.
         plan: from `hyperinit.plan(model, ...)`: exactly what it shows is done. It fixes the source and all options
-            from `method` to `skip_frozen`, except a `strength` that it leaves open. Any of these that is passed as
+            from `method` to `spread`, except a `strength` that it leaves open. Any of these that is passed as
             well must have the plan's value.
         method: the sampler, a name from `methods(source)`; None takes the one that the source recommends.
         strength: s in [0, 1]; parameters become s * decoded + (1 - s) * default draw. None takes 1, which suits the
@@ -74,25 +76,35 @@ def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but t
         include: patterns of the names of parameters to write, such as "features.*"; None means all.
         exclude: patterns of the names of parameters to leave unchanged, such as "head.*".
         skip_frozen: leave parameters with `requires_grad=False` unchanged.
-        min_share: least share of the weights that must be decoded, 0 to 1; parameters left out do not count.
+        members: number of generated networks that lie side by side in a wider module, which then computes the mean of
+            their outputs. None takes as many as fit, at most 16. 1 takes one network, beside which the new neurons get
+            their fill. docs/sizes.md shows the layout.
+        spread: whether several networks come from as many families of the zoo as there are, in turn, so that they
+            differ more. False draws each from all anchors. Without effect on one network.
+        min_share: least share of the weights that the source must decide, 0 to 1: decoded weights and the zeros beside
+            them. Parameters left out do not count.
         calibrate: batches to estimate BatchNorm statistics on, see `calibrate_`. All processes must pass equal ones.
-            If the source has no norms, norms that follow layers decoded whole start as the identity, so that training
-            starts with the outputs of those layers.
+            If the source has no norms, norms that read only outputs of layers decoded whole start as the identity, so
+            that training starts with the outputs of those layers. Norms that are left out keep their statistics.
         select: labelled batches (inputs (B, ...), class indices (B,), ...), such as a DataLoader of a few hundred
             training images. `oversample` networks are sampled, and each is written (and calibrated). The one with the
             highest accuracy on these batches stays; of equals, the first. The loaders are read once, into memory.
         oversample: number of networks to select from; None takes 10.
-        generator: the only source of randomness; torch's global generator does not move. None means the global
+        generator: the only source of randomness, on the CPU; torch's global one does not move. None means the global
             generator, so that `torch.manual_seed` decides.
 
     Raises:
         UnknownNameError: if there is no such source, method, fit or fill, or a pattern matches no parameter.
         ArtifactError: if the source's file is damaged, or lacks the trained sampler that the method needs.
-        PlanError: if less than `min_share` would be decoded, the parameters cannot be written, or `plan` was made for
-            a module whose parameters have other names or shapes.
+        PlanError: if the source would decide less than `min_share`, fewer than `members` networks fit, the parameters
+            cannot be written, or `plan` was made for a module whose parameters have other names or shapes.
         LayoutError: if the fit is "exact" and the shapes differ from the source's.
-        ArgumentError: if `strength` is not in [0, 1], an argument contradicts `plan`, a loader yields anything else,
-            the outputs are not logits (B, classes), or `oversample` is passed without `select`.
+        ArgumentError: if `strength` is not in [0, 1], `members` is no positive integer, an argument contradicts
+            `plan`, a loader yields anything else, the model fails on a batch, the outputs are not logits (B, classes),
+            or `oversample` is passed without `select`.
+
+    Warns:
+        MismatchWarning: if the module computes something else than the source's network; UnusableWarning: see the card.
 
     Source: selection is the "subsampling" of Schürholt et al. 2024, arXiv:2406.09997.
 
@@ -102,18 +114,21 @@ def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but t
     2464
     """
     _check_module(model)
-    _check_generator(generator)
+    check_generator(generator)
+    check_min_share(min_share)
     count = selection.candidates(calibrate, select, oversample)
-    request = _request(
+    request = asked(
         plan, source, method=method, strength=strength, fit=fit, fill=fill,
-        include=include, exclude=exclude, skip_frozen=skip_frozen,
+        include=include, exclude=exclude, skip_frozen=skip_frozen, members=members, spread=spread,
     )  # fmt: skip
     steps = request.plan_for(model)
     steps.check(min_share)
-    weights = request.sample(count, generator)
+    request.warn_of(steps, calibrated=calibrate is not None)
+    weights = request.sample(count, steps, generator)
     write = partial(request.write, model, steps, generator=generator)
     if calibrate is None and select is None:
         return write(weights[0])
+    calibrate, select = watched(calibrate, select, request.source.card)
     best = partial(selection.write_best_, calibrate=calibrate, select=select, generator=generator)
     return best(model, write, weights, kept=Kept.of(steps))
 
@@ -132,6 +147,8 @@ def ensemble(  # noqa: PLR0913 - see init_
     include: Patterns = DEFAULTS.include,
     exclude: Patterns = DEFAULTS.exclude,
     skip_frozen: bool = DEFAULTS.skip_frozen,
+    members: int | None = DEFAULTS.members,
+    spread: bool = DEFAULTS.spread,
     min_share: float = MIN_SHARE,
     combine: str = "probabilities",
     calibrate: Loader | None = None,
@@ -148,6 +165,8 @@ def ensemble(  # noqa: PLR0913 - see init_
         plan: as for `init_`, for a module that `model` makes; every member is written as it says. Needs `model`.
         include, exclude: as for `init_`; only with `model`.
         method, strength, fit, fill, skip_frozen, min_share: as for `init_`.
+        members: as for `init_`; each module gets networks of its own.
+        spread: as for `init_`, for all networks of all members.
         combine: "probabilities" or "logits", see `Ensemble`.
         calibrate: as for `init_`; read once, into memory.
         select: as for `init_`; of n * `oversample` networks the n best stay, in the order in which they were sampled.
@@ -165,33 +184,68 @@ def ensemble(  # noqa: PLR0913 - see init_
     """
     if type(n) is not int or n < 1:
         raise ArgumentError(f"n must be an integer of at least 1, got {n!r}")
-    if isinstance(model, nn.Module):
-        raise ArgumentError(f"model must make a member when called, such as a class, got a {type(model).__name__}")
+    if not isinstance(combine, str) or combine not in COMBINE:
+        raise unknown("combine", combine, COMBINE)
+    _check_factory(model)
+    check_min_share(min_share)
     if model is None and plan is not None:
         raise ArgumentError("plan= needs model=, which makes the module that the plan is for")
-    _check_generator(generator)
+    check_generator(generator)
     count = n * selection.candidates(calibrate, select, oversample)
-    request = _request(
+    request = asked(
         plan, source, method=method, strength=strength, fit=fit, fill=fill,
-        include=include, exclude=exclude, skip_frozen=skip_frozen,
+        include=include, exclude=exclude, skip_frozen=skip_frozen, members=members, spread=spread,
     )  # fmt: skip
     if model is None and (request.options.include, request.options.exclude) != (None, None):
         raise ArgumentError("include and exclude need model=: without it all parameters of each member are decoded")
-    weights = request.sample(count, generator)
-
-    def member(row: Tensor) -> tuple[nn.Module, Kept]:
-        if model is None and request.whole:
-            return request.source.build_model(row), Kept()
-        with global_unmoved(generator):
-            module = request.source.build_model(row) if model is None else model()
-        _check_module(module)
-        steps = request.plan_for(module)
-        steps.check(min_share)
-        return request.write(module, steps, row, generator=generator), Kept.of(steps)
-
-    members = map(member, weights)
-    chosen = selection.choose(members, n, calibrate=calibrate, select=select, generator=generator)
+    if model is None and request.options.members not in (None, 1):
+        got = shown(request.options.members)
+        raise ArgumentError(f"members needs model=: the source's own network holds one network, got members={got}")
+    calibrated = calibrate is not None
+    calibrate, select = watched(calibrate, select, request.source.card)
+    if model is None:
+        rows = request.sample(count, None, generator, ensemble=count > 1)
+        made: Iterator[tuple[nn.Module, Kept]] = (
+            _written(request, request.source.build_model(row), row, min_share, generator) for row in rows
+        )
+    else:
+        made = _members(request, model, count, min_share, generator, calibrated=calibrated)
+    chosen = selection.choose(made, n, calibrate=calibrate, select=select, generator=generator)
     return Ensemble(chosen, combine=combine)
+
+
+def _written(
+    request: Request, module: nn.Module, weights: Tensor, min_share: float, generator: torch.Generator | None
+) -> tuple[nn.Module, Kept]:
+    """Write one weight vector (D,) into a module that the source built with it; a no-op if all of it is decoded."""
+    if request.whole:
+        return module, Kept()
+    steps = request.plan_for(module)
+    steps.check(min_share)
+    return request.write(module, steps, weights, generator=generator), Kept.of(steps)
+
+
+def _members(  # noqa: PLR0913 - a request, how to make modules, and options
+    request: Request,
+    make: Callable[[], nn.Module],
+    count: int,
+    min_share: float,
+    generator: torch.Generator | None,
+    *,
+    calibrated: bool,
+) -> Iterator[tuple[nn.Module, Kept]]:
+    """Make modules one by one and write generated weights into each. The first one's plan says how many weights."""
+    weights: Tensor | None = None
+    for index in range(count):
+        with global_unmoved(generator):
+            module = make()
+        _check_module(module)
+        steps = request.plan_for(module, compared=weights is None)
+        steps.check(min_share)
+        if weights is None:
+            request.warn_of(steps, calibrated=calibrated)
+            weights = request.sample(count, steps, generator, ensemble=count > 1)
+        yield request.write(module, steps, weights[index], generator=generator), Kept.of(steps)
 
 
 def plan(  # noqa: PLR0913 - see init_
@@ -205,6 +259,9 @@ def plan(  # noqa: PLR0913 - see init_
     include: Patterns = DEFAULTS.include,
     exclude: Patterns = DEFAULTS.exclude,
     skip_frozen: bool = DEFAULTS.skip_frozen,
+    members: int | None = DEFAULTS.members,
+    spread: bool = DEFAULTS.spread,
+    example_input: Tensor | None = None,
 ) -> Plan:
     """Return what `init_` would do to `model`, without doing it; `print(plan(...))` shows a table.
 
@@ -221,7 +278,9 @@ def plan(  # noqa: PLR0913 - see init_
         fill: values for weights that no decoded weight reaches: "default" (PyTorch's own initialisation), "keep"
             (the present values) or "zoo" (a normal draw with the source layer's mean and standard deviation).
         exclude: as for `init_`; layers are paired as if none were excluded.
-        include, skip_frozen: as for `init_`.
+        include, skip_frozen, members, spread: as for `init_`.
+        example_input: a batch for the module. The plan then says how far the outputs of the module, written at full
+            strength, are from the mean of the source's networks. Both run on the CPU; the module does not change.
 
     Raises:
         UnknownNameError, ArtifactError, PlanError, LayoutError, ArgumentError: as for `init_`.
@@ -231,160 +290,51 @@ def plan(  # noqa: PLR0913 - see init_
     'exact'
     """
     _check_module(model)
-    request = _request(
+    request = asked(
         None, source, method=method, strength=strength, fit=fit, fill=fill,
-        include=include, exclude=exclude, skip_frozen=skip_frozen,
+        include=include, exclude=exclude, skip_frozen=skip_frozen, members=members, spread=spread,
     )  # fmt: skip
-    return request.plan_for(model)
+    steps = request.plan_for(model)
+    request.warn_of(steps)
+    if example_input is None:
+        return steps
+    return replace(steps, notes=(*steps.notes, str(request.proof(model, steps, example_input))))
 
 
-@dataclass(frozen=True)
-class _Request:
-    """What a call of `init_`, `ensemble` or `plan` asks for. All three make it by `_request`, so they cannot differ.
+def transforms(source: Source = DEFAULT_SOURCE) -> Transform:
+    """Return a callable that turns images into inputs of the source's networks. It needs no torchvision.
 
-    Args:
-        source: loaded.
-        options: checked; the method is named.
-        plan: the one that the caller passed, or None.
-    """
-
-    source: HyperRepresentation
-    options: Options
-    plan: Plan | None
-
-    @property
-    def strength(self) -> float:
-        """The share of the decoded weights, 0 to 1."""
-        return 1.0 if self.options.strength is None else self.options.strength
-
-    @cached_property
-    def stats(self) -> dict[str, tuple[float, float]]:
-        """Mean and standard deviation of each source layer's weights, for fill="zoo"; empty for other fills."""
-        return self.source.layer_stats() if self.options.fill == "zoo" else {}
-
-    @property
-    def whole(self) -> bool:
-        """Whether the source's own network holds the decoded weights alone, so that no plan is needed."""
-        return self.strength == 1 and replace(self.options, method=None, strength=None) == Options()
-
-    def plan_for(self, module: nn.Module) -> Plan:
-        """Make the plan for a module, or check that the caller's plan is one for it."""
-        if self.plan is None:
-            return replace(make_plan(module, self.source.layout, self.options), source=self.source)
-        check_module(module, self.plan)
-        return self.plan
-
-    def sample(self, count: int, generator: torch.Generator | None) -> Tensor:
-        """Sample weight vectors, (count, D)."""
-        return self.source.sample(count, method=self.options.method, generator=generator)
-
-    def write(self, module: nn.Module, steps: Plan, weights: Tensor, *, generator: torch.Generator | None) -> nn.Module:
-        """Write one weight vector (D,) into a module as a plan says."""
-        return apply_(module, steps, weights, strength=self.strength, generator=generator, layer_stats=self.stats)
-
-
-def _request(plan: Plan | None, source: Source, **options: Any) -> _Request:
-    """Take source and options from the caller's plan, or from the arguments; refuse arguments that contradict the plan.
-
-    Arguments that were not passed are a `Default`.
-    """
-    given = passed(**options)
-    if plan is None:
-        chosen = Options(**given)  # before the source is loaded, which may download it
-        loaded = load(source.value if isinstance(source, Default) else source)
-    else:
-        loaded = _source_of(plan)
-        if not isinstance(source, Default) and load(source) is not loaded:
-            got = f"source={source!r}" if isinstance(source, str | Path) else "another source"
-            raise ArgumentError(
-                f"plan= fixes its source ({loaded.card.source!r}), got {got}; leave it out or make a new plan"
-            )
-        if given.get("method", "") is None:
-            given["method"] = loaded.card.recommended
-        chosen = plan.options.agreeing(given)
-    if chosen.method is None:
-        return _Request(loaded, replace(chosen, method=loaded.card.recommended), plan)
-    sampling.find(chosen.method)  # raises if there is no such method
-    return _Request(loaded, chosen, plan)
-
-
-def _source_of(plan: Plan) -> HyperRepresentation:
-    if not isinstance(plan, Plan):
-        raise ArgumentError(f"plan must be a Plan from hyperinit.plan, got {type(plan).__name__}")
-    if not isinstance(plan.source, HyperRepresentation):
-        raise ArgumentError("plan must be a Plan from hyperinit.plan, got one without a source")
-    return plan.source
-
-
-def load(source: Source = DEFAULT_SOURCE, *, offline: bool | None = None) -> HyperRepresentation:
-    """Load a hyper-representation.
-
-    A file is read once in a process, and all calls share the result, so do not change its tensors. A
-    `HyperRepresentation` is returned unchanged.
-
-    Args:
-        source: a name from `sources()`, the path of an artifact, "https://...#sha256=HEX" or
-            "hf://org/repo/path/file.safetensors@revision"; see docs/hub.md.
-        offline: True forbids downloads, as HYPERINIT_OFFLINE=1 does; embedded and cached files are found. None asks
-            HYPERINIT_OFFLINE.
-
-    Raises:
-        UnknownNameError: if there is no such source.
-        ArgumentError: if the source is of another type, or an address that is malformed or lacks a digest.
-        DownloadError: if the file is not on this machine and cannot be downloaded.
-        ArtifactError: if its file is missing or damaged.
-
-    >>> load("digits").layout.size
-    2464
-    """
-    if isinstance(source, HyperRepresentation):
-        return source
-    if not isinstance(source, str | Path):
-        raise ArgumentError(f"source must be a name, a path or a HyperRepresentation, got {source!r}")
-    found = hub_sources.find(source, offline=offline)
-    found = replace(found, path=found.path.resolve())
-    stat = found.path.stat()
-    return _load(found, stat.st_mtime_ns, stat.st_size)
-
-
-def sources() -> dict[str, str]:
-    """Return the embedded sources and those that HYPERINIT_REGISTRY lists: one line of description by name.
-
-    Raises:
-        DownloadError: if HYPERINIT_REGISTRY is set and its index cannot be downloaded.
-
-    >>> "digits" in sources()
-    True
-    """
-    return hub_sources.available()
-
-
-def methods(source: Source = DEFAULT_SOURCE) -> dict[str, str]:
-    """Return the methods by which a source can sample: one line by name, with the measured accuracy.
+    It takes a PIL image, a uint8 array (H, W) or (H, W, channels), or a uint8 tensor (channels, H, W) or
+    (B, channels, H, W), and returns a float32 tensor of one image (channels, size, size), or of a batch.
 
     Args:
         source: as for `init_`.
 
     Raises:
-        As `load`.
+        ArgumentError: if the card of the source does not say how images are prepared.
 
-    >>> "kde30" in methods("digits")
-    True
+    >>> transforms("digits")(torch.zeros(1, 8, 8, dtype=torch.uint8)).shape
+    torch.Size([1, 28, 28])
     """
-    return load(source).methods()
+    return Transform.of(load(source).card)
+
+
+def _check_factory(model: object) -> None:
+    if model is None:
+        return
+    if isinstance(model, nn.Module) or not callable(model):
+        raise ArgumentError(f"model must make a member when called, such as a class, got a {type(model).__name__}")
+    try:
+        inspect.signature(model).bind()
+    except TypeError as error:
+        raise ArgumentError(
+            f"model must make a member when called without arguments, got {shown(model)}: {error}; pass a lambda or a "
+            f"functools.partial"
+        ) from None
+    except ValueError:  # compiled code need not have a signature
+        pass
 
 
 def _check_module(model: object) -> None:
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"model must be a module, got {type(model).__name__}")
-
-
-def _check_generator(generator: object) -> None:
-    if generator is not None and not isinstance(generator, torch.Generator):
-        raise ArgumentError(f"generator must be a torch.Generator or None, got {type(generator).__name__}")
-
-
-@lru_cache(maxsize=8)
-def _load(found: Found, modified: int, size: int) -> HyperRepresentation:
-    """Read a file; the cache returns the same object until the file's time of change or size is another."""
-    return HyperRepresentation.read(found)

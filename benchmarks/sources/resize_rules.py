@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
     hr = hyperinit.load(arguments.source)
     rules: dict[str, Callable[[nn.Module, int], object]] = {
         "default": lambda model, seed: None,
-        "leading block": lambda model, seed: leading_block(model, hr.layout.unflatten(_draw(hr, seed))),
+        "leading block": lambda model, seed: leading_block(model, hr.layout.state(_draw(hr, seed))),
         "taken": lambda model, seed: hyperinit.init_(
             model, arguments.source, strength=STRENGTH, generator=torch.Generator().manual_seed(seed)
         ),

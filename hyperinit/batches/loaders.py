@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hyperinit.errors import ArgumentError
+from hyperinit.errors import LONGEST, ArgumentError, BatchError, HyperinitError
 from hyperinit.modules.state import device_of, evaluating
 
 Loader = Iterable[Any]
@@ -59,6 +59,48 @@ def inputs_of(batch: object) -> Tensor:
     if not isinstance(first, Tensor):
         raise ArgumentError(f"a batch must be a tensor, or a tuple or list that begins with one, got {_shown(batch)}")
     return first
+
+
+def outputs_of(module: nn.Module, inputs: Tensor, number: int) -> Any:
+    """Return what a module computes from the inputs of a batch.
+
+    Args:
+        module: takes one tensor.
+        inputs: moved to the module's device.
+        number: of the batch, for messages; the first is 1.
+
+    Raises:
+        BatchError: if the module fails on this batch. Out of memory and errors of the user's own classes pass through.
+
+    >>> outputs_of(nn.Flatten(), torch.zeros(3, 2, 2), 1).shape
+    torch.Size([3, 4])
+    """
+    try:
+        return module(inputs.to(device_of(module)))
+    except (HyperinitError, torch.cuda.OutOfMemoryError):
+        raise
+    except (TypeError, ValueError, RuntimeError, LookupError, AttributeError, AssertionError) as error:
+        if type(error).__module__.partition(".")[0] not in ("builtins", "torch"):
+            raise
+        raise BatchError(
+            f"batch {number} must be inputs that the module accepts, got {_shown(inputs)}: "
+            f"{(str(error).splitlines() or [''])[0][:LONGEST]}; {_advice(module, inputs, error)}"
+        ) from error
+
+
+def _advice(module: nn.Module, inputs: Tensor, error: Exception) -> str:
+    """Return what to do about an error of a module's forward."""
+    single = next((value.dtype for value in module.parameters() if value.is_floating_point()), inputs.dtype)
+    if "more than 1 value per channel" in str(error):
+        return "leave out batches of one input, such as with drop_last=True"
+    if inputs.dtype != single and "type" in str(error):
+        return f"pass inputs in the parameters' dtype, {str(single).removeprefix('torch.')}"
+    if isinstance(error, TypeError) and "argument" in str(error):
+        return (
+            "a module is called with the first item of each batch alone; pass a module that takes one tensor, such as "
+            "a wrapper that splits it"
+        )
+    return "pass the batches that the module is trained on"
 
 
 def labelled(batch: object) -> tuple[Tensor, Tensor]:
@@ -127,8 +169,8 @@ def accuracy(module: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> flo
     device = device_of(module)
     right = total = 0
     with evaluating(module):
-        for inputs, labels in batches:
-            right += int(count_right(module(inputs.to(device)), labels.to(device)))
+        for number, (inputs, labels) in enumerate(batches, 1):
+            right += int(count_right(outputs_of(module, inputs, number), labels.to(device)))
             total += len(labels)
     if not total:
         raise ArgumentError("accuracy needs at least one labelled input, got none")

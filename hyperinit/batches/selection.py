@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from hyperinit.batches.calibration import Kept, calibrate_
+from hyperinit.batches.calibration import calibrate_
+from hyperinit.batches.kept import Kept
 from hyperinit.batches.loaders import Loader, accuracy, check_loader, labelled, read
 from hyperinit.errors import ArgumentError
 from hyperinit.generators import cpu_random
@@ -127,7 +128,10 @@ def choose(
             previous = member
             if batches is not None:
                 calibrate_(member, batches, kept=kept)
-            yield (0.0 if labels is None else accuracy(member, labels)), member
+            done = Backup(member.buffers(), [member])  # before judging: a forward pass may change buffers
+            score = 0.0 if labels is None else accuracy(member, labels)
+            done.restore()
+            yield score, member
 
     return best(judged(), count)
 

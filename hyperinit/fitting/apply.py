@@ -11,16 +11,17 @@ from hyperinit.errors import ArgumentError, PlanError
 from hyperinit.fitting.fill import LayerStats, default_draws
 from hyperinit.fitting.match import targets
 from hyperinit.fitting.options import check_strength
-from hyperinit.fitting.plan import DRAWN, KEPT, Plan
-from hyperinit.fitting.resize import Block
-from hyperinit.generators import cpu_random
+from hyperinit.fitting.plan import DRAWN, KEPT, LEFT_OUT, Plan
+from hyperinit.fitting.resize import Piece
+from hyperinit.generators import cpu_random, settled
+from hyperinit.modules.state import is_dense
 from hyperinit.modules.wrappers import plain, unwrapped
-from hyperinit.modules.write import check_writable, whole, write
+from hyperinit.modules.write import check_dense, check_writable, shape_of, whole, write
 
 MOST_PROBLEMS = 5  # that one message lists
 
 
-@torch.no_grad()
+@settled()
 def apply_(  # noqa: PLR0913 - three things meet, and three options say how
     module: nn.Module,
     plan: Plan,
@@ -39,7 +40,7 @@ def apply_(  # noqa: PLR0913 - three things meet, and three options say how
     Args:
         module: the one that the plan was made for, or one whose parameters have the same names and shapes.
         plan: from `make_plan`.
-        weights: decoded weights, shape (D,).
+        weights: decoded weights, shape (D,), or (k, D) for a plan of k networks side by side.
         strength: s in [0, 1]; a decoded weight becomes s * decoded + (1 - s) * default draw. A parameter whose module
             has no default draw is mixed with its present value instead.
         generator: the only source of randomness; None means torch's global CPU generator.
@@ -58,14 +59,15 @@ def apply_(  # noqa: PLR0913 - three things meet, and three options say how
     3.0
     """
     check_strength(strength)
-    if tuple(weights.shape) != (plan.layout.size,):
-        raise ArgumentError(f"weights must have shape ({plan.layout.size},), got {tuple(weights.shape)}")
+    expected = (plan.members, plan.layout.size)[plan.members == 1 :]
+    if tuple(weights.shape) != expected:
+        raise ArgumentError(f"weights must have shape {expected}, got {tuple(weights.shape)}")
     network = unwrapped(module)
     view = plain(network)
     parameters = targets(view, plan.layout)
     _check_parameters(parameters, plan)
     state = plan.layout.state(weights.detach().to("cpu", torch.float32))  # named tensors; no variance below zero
-    weights = plan.layout.flatten(state)  # (D,)
+    weights = torch.cat([state[tensor.name].flatten(-len(tensor.shape)) for tensor in plan.layout.tensors], -1)
     draws, rests = _draw(view, plan, strength, generator, layer_stats)
     values = {}
     for row in plan.rows:
@@ -96,8 +98,12 @@ def check_module(module: nn.Module, plan: Plan) -> None:
 
 
 def _check_parameters(parameters: Mapping[str, Tensor], plan: Plan) -> None:
-    check_writable(parameters)
-    got = {name: tuple(value.shape) for name, value in parameters.items()}
+    left = {row.name for row in plan.rows if row.origin in LEFT_OUT}
+    kept = {row.name for row in plan.rows if row.block is None and row.rest == KEPT}
+    sparse = {name: value for name, value in parameters.items() if not is_dense(value)}
+    check_writable(parameters, {*left, *sparse})
+    check_dense({name: value for name, value in sparse.items() if name not in kept})
+    got = {name: shape_of(value) for name, value in parameters.items()}
     planned = {row.name: row.shape for row in plan.rows}
     if list(got.items()) == list(planned.items()):
         return
@@ -144,23 +150,24 @@ def zoo_draw(shape: tuple[int, ...], layer: str, layer_stats: LayerStats | None)
         got = "None" if layer_stats is None else f"only {', '.join(layer_stats) or 'nothing'}"
         raise ArgumentError(f"fill='zoo' needs layer_stats with (mean, std) of layer {layer!r}, got {got}")
     mean, std = (float(value) for value in layer_stats[layer])
-    return torch.randn(shape, device="cpu") * std + mean
+    return torch.randn(shape, dtype=torch.float32, device="cpu") * std + mean
 
 
 def mix(  # noqa: PLR0913 - the block, the two values that are mixed, and the value beside them
-    block: Block, weights: Tensor, strength: float, base: Tensor | None, rest: Tensor, *, keep: bool
+    block: Piece, weights: Tensor, strength: float, base: Tensor | None, rest: Tensor, *, keep: bool
 ) -> Tensor:
     """Return the new value of a parameter: a block of decoded weights, and other values where the block does not reach.
 
     Args:
         block: of the weight vector.
-        weights: decoded weights, shape (D,).
+        weights: decoded weights, shape (D,) or (k, D).
         strength: s; the block becomes s * decoded + (1 - s) * base.
         base: default draw in the parameter's shape; None for s = 1.
         rest: values of the other weights, in the parameter's shape.
         keep: whether `rest` stands unchanged beside a resized block. Otherwise the whole rows of the decoded outputs
             are mixed: their weights from inputs that the source lacks become s * 0 + (1 - s) * rest.
 
+    >>> from hyperinit.fitting.resize import Block
     >>> mix(Block(0, (1,)), torch.ones(1), 0.5, torch.zeros(2), torch.tensor([8.0, 9.0]), keep=True)
     tensor([0.5000, 9.0000])
     """

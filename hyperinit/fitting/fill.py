@@ -6,21 +6,24 @@ modules, the author's for other modules. The reset runs on a copy of the module 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from inspect import signature
+from contextlib import nullcontext
+from inspect import Parameter, signature
 from itertools import chain
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from hyperinit.fitting.match import Layer
+from hyperinit.fitting.pairing import Layer
 from hyperinit.fitting.plan import DRAWN, KEPT, Rest
 from hyperinit.layout import Layout
-from hyperinit.layout.layers import NORM
-from hyperinit.modules.write import whole
+from hyperinit.layout.layers import NORM, fits
+from hyperinit.modules.copies import detached_copy
+from hyperinit.modules.state import unchanged
 
+LEAK = (
+    "reset_parameters must write through self, so that default draws can run it on a copy of the module; got one that "
+    "changes the module itself, which was restored. Rewrite that reset, or pass fill='keep' for no default draws"
+)
 RESETS = ("reset_parameters", "_reset_parameters")
 LayerStats = Mapping[str, tuple[float | Tensor, float | Tensor]]
 
@@ -47,7 +50,7 @@ def rest_of(owner: nn.Module, value: Tensor, fill: str, layer: str | None) -> Re
     >>> rest_of(linear, linear.bias, "default", None), rest_of(linear, linear.bias, "zoo", "3")
     (Rest(kind='default', layer=None), Rest(kind='zoo', layer='3'))
     """
-    if fill == "keep" or not value.is_floating_point():
+    if fill == "keep" or not fits(owner) or not value.is_floating_point():  # a packed weight must not be drawn
         return KEPT
     if layer is not None:
         return Rest("zoo", layer)
@@ -72,11 +75,14 @@ def default_draws(module: nn.Module, names: Collection[str]) -> dict[str, Tensor
     >>> draws["0.weight"], draws["1.bias"].shape
     (tensor([1., 1.]), torch.Size([3]))
     """
-    copy = _copy(module, {})
+    copy = detached_copy(module)
     wanted = {name[:end] for name in names for end in _prefixes(name)}
-    for path, part in _children_first(copy, "", set()):
-        reset = _reset_of(part) if path in wanted else None
-        if reset is not None:
+    found = [(part, _reset_of(part)) for path, part in _children_first(copy, "", set()) if path in wanted]
+    resets = [(part, reset) for part, reset in found if reset is not None]
+    # code of the user's may know ways to the module itself, such as a global variable
+    ours = all(_is_torchs(type(part)) and _is_torchs(reset) for part, reset in resets)
+    with nullcontext() if ours else unchanged(module, LEAK):
+        for _, reset in resets:
             reset()
     drawn = chain(copy.named_parameters(), copy.named_buffers())
     return {name: value.detach() for name, value in drawn if name in names}
@@ -92,7 +98,7 @@ def nearest_sources(layout: Layout, layers: Sequence[Layer], pairs: Sequence[tup
     Args:
         layout: of the source.
         layers: of the module.
-        pairs: (index in the source's layers, index in `layers`), see `hyperinit.fitting.match.align`.
+        pairs: (index in the source's layers, index in `layers`), see `hyperinit.fitting.pairing.pair`.
 
     >>> from hyperinit.fitting.match import module_layers
     >>> net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
@@ -112,12 +118,23 @@ def nearest_sources(layout: Layout, layers: Sequence[Layer], pairs: Sequence[tup
 def _reset_of(module: nn.Module) -> Callable[[], None] | None:
     for name in RESETS:
         reset: Callable[[], None] | None = getattr(module, name, None)
-        if callable(reset) and all(
-            argument.default is not argument.empty or argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)
-            for argument in signature(reset).parameters.values()
-        ):
+        if callable(reset) and _needs_nothing(reset):
             return reset
     return None
+
+
+def _needs_nothing(function: Callable[..., object]) -> bool:
+    """Return whether a function can be called without arguments. Compiled code may not tell; it does not count."""
+    try:
+        arguments = signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    optional = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    return all(argument.default is not argument.empty or argument.kind in optional for argument in arguments)
+
+
+def _is_torchs(code: object) -> bool:
+    return str(getattr(code, "__module__", "")).partition(".")[0] == "torch"
 
 
 def _prefixes(name: str) -> list[int]:
@@ -132,31 +149,3 @@ def _children_first(module: nn.Module, path: str, seen: set[int]) -> Iterator[tu
     for name, child in module.named_children():
         yield from _children_first(child, f"{path}.{name}" if path else name, seen)
     yield path, module
-
-
-def _copy(value: Any, memo: dict[int, Any]) -> Any:
-    """Copy modules and all tensors in them, in their lists and dictionaries too; share every other object.
-
-    `copy.deepcopy` would also copy objects that cannot or must not be copied, such as process groups. `memo` keeps
-    ties: an object that is found twice is copied once.
-    """
-    if id(value) in memo:
-        return memo[id(value)]
-    if isinstance(value, nn.Module):
-        fresh = memo[id(value)] = object.__new__(type(value))
-        fresh.__dict__.update({key: _copy(item, memo) for key, item in vars(value).items()})
-        return fresh
-    if isinstance(value, Tensor):
-        return memo.setdefault(id(value), _copy_tensor(value))
-    if type(value) in (list, tuple, set):
-        return type(value)(_copy(item, memo) for item in value)
-    if type(value) in (dict, OrderedDict):
-        return type(value)((key, _copy(item, memo)) for key, item in value.items())
-    return value
-
-
-def _copy_tensor(value: Tensor) -> Tensor:
-    if not isinstance(value, nn.Parameter):
-        return torch.empty_like(value, device="cpu") if value.is_meta else value.detach().to("cpu", copy=True)
-    dtype = value.dtype if value.is_complex() else torch.float32  # no reset can draw packed integers
-    return nn.Parameter(whole(value.detach()).to("cpu", dtype, copy=True), requires_grad=False)

@@ -1,35 +1,22 @@
-"""Pair the layers of a source with those of a module, and the inputs of each layer with those of its partner."""
+"""List the layers of a source and of a module, and lay the tensors of paired layers into each other."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 
-from hyperinit.fitting.resize import Block, Inputs
+from hyperinit.fitting.pairing import Layer, pair
+from hyperinit.fitting.resize import Block, Inputs, Members
 from hyperinit.layout import KINDS, Layout
-from hyperinit.layout.layers import NORM, NORMS, STATISTICS
+from hyperinit.layout.layers import NORM, NORMS, STATISTICS, fits
 from hyperinit.modules.wrappers import join
 
-
-@dataclass(frozen=True)
-class Layer:
-    """A conv or linear layer, or a norm.
-
-    Args:
-        kind: such as "conv2d" or "linear".
-        shape: of the weight, (outputs, inputs, *kernel); of a norm, (channels,).
-        names: full name of each of its tensors by the short one: {"weight": "0.weight"}.
-    """
-
-    kind: str
-    shape: tuple[int, ...]
-    names: dict[str, str] = field(hash=False)
+MOST_MEMBERS = 16  # networks side by side
 
 
 def targets(module: nn.Module, layout: Layout) -> dict[str, Tensor]:
@@ -66,6 +53,7 @@ def source_layers(layout: Layout, *, norms: bool = False) -> list[Layer]:
 def module_layers(module: nn.Module) -> list[Layer]:
     """Return the conv and linear layers of any module in the order of registration; tied layers once.
 
+    A layer counts only if its tensors have the shapes that its attributes announce. Packed ones have others.
     The projections inside `nn.MultiheadAttention` are not among them.
 
     >>> [layer.kind for layer in module_layers(nn.Sequential(nn.Conv2d(2, 2, 1, groups=2), nn.ReLU(), nn.Linear(2, 1)))]
@@ -81,7 +69,7 @@ def module_layers(module: nn.Module) -> list[Layer]:
             continue
         kind = next((name for type_, name in KINDS.items() if isinstance(part, type_)), None)
         own = {key: value for key, value in part.named_parameters(recurse=False) if id(value) in names}
-        if kind is None or "weight" not in own or not own["weight"].is_floating_point():
+        if kind is None or "weight" not in own or not fits(part) or not own["weight"].is_floating_point():
             continue
         if getattr(part, "groups", 1) != 1:
             kind = f"grouped {kind}"
@@ -97,65 +85,13 @@ def module_norms(module: nn.Module) -> list[Layer]:
     """
     found = []
     for path, part in module.named_modules():
-        if isinstance(part, NORMS):
+        if isinstance(part, NORMS) and fits(part):
             own = {**part._parameters, **{key: part._buffers.get(key) for key in STATISTICS}}
             held = {key: value for key, value in own.items() if value is not None}
             if held:
                 shape = tuple(next(iter(held.values())).shape)
                 found.append(Layer(NORM, shape, {key: join(path, key) for key in held}))
     return found
-
-
-def align(source: Sequence[Layer], target: Sequence[Layer]) -> list[tuple[int, int]]:
-    """Pair layers of the same kind in order, so that the sum of their similarities is as large as possible.
-
-    Layers of either side may have no partner, such as a skip convolution that the source does not have.
-
-    Returns:
-        Pairs (index in `source`, index in `target`); both indices rise from pair to pair.
-
-    Source: Needleman and Wunsch 1970, without a penalty for gaps.
-
-    >>> chain = [Layer("conv2d", (8, 1, 5, 5), {}), Layer("conv2d", (6, 8, 5, 5), {})]
-    >>> align(chain, [chain[0], Layer("conv2d", (8, 8, 1, 1), {}), chain[1]])
-    [(0, 0), (1, 2)]
-    """
-    rows, columns = len(source), len(target)
-    best = [[0.0] * (columns + 1) for _ in range(rows + 1)]  # best[a][b]: largest sum of the first a and b layers
-    for a in range(1, rows + 1):
-        for b in range(1, columns + 1):
-            matched = best[a - 1][b - 1] + similarity(source, target, a - 1, b - 1)
-            best[a][b] = max(matched, best[a - 1][b], best[a][b - 1])
-    pairs, a, b = [], rows, columns
-    while a and b:  # back from the end: a layer without which the sum is as large stays unpaired
-        if best[a][b] == best[a][b - 1]:  # first, so that of equally good layers of the module the earliest is paired
-            b -= 1
-        elif best[a][b] == best[a - 1][b]:
-            a -= 1
-        else:
-            a, b = a - 1, b - 1
-            pairs.append((a, b))
-    return pairs[::-1]
-
-
-def similarity(source: Sequence[Layer], target: Sequence[Layer], a: int, b: int) -> float:
-    """Return how alike source layer `a` and target layer `b` are, 0 to 1.5; layers of different kinds get 0.
-
-    Half is the ratio of the kernel sizes, a quarter each the ratios of the outputs and of the inputs, and a quarter
-    each whether both layers are the first and whether both are the last. Norms get the product of their axes' ratios.
-
-    >>> similarity([Layer("linear", (4, 8), {})], [Layer("linear", (4, 2), {})], 0, 0)
-    1.3125
-    """
-    left, right = source[a], target[b]
-    if left.kind != right.kind or len(left.shape) != len(right.shape):  # norms may have any number of axes
-        return 0.0
-    alike = [min(n, m) / max(n, m) for n, m in zip(left.shape, right.shape, strict=True)]
-    if left.kind == NORM:
-        return math.prod(alike)
-    kernel = math.prod(alike[2:])  # 1 for a linear layer
-    first_or_last = (a == b == 0) + (a + 1 == len(source) and b + 1 == len(target))
-    return 0.5 * kernel + 0.25 * (alike[0] + alike[1]) + 0.25 * first_or_last
 
 
 def inputs_of(source: Sequence[Layer], target: Sequence[Layer], a: int, b: int) -> Inputs:
@@ -173,13 +109,36 @@ def inputs_of(source: Sequence[Layer], target: Sequence[Layer], a: int, b: int) 
         return Inputs.alike(old, new)
     if a and b and not is_conv and "conv" in source[a - 1].kind and "conv" in target[b - 1].kind:
         before, after = source[a - 1].shape[0], target[b - 1].shape[0]
-        if old % before == 0 and new % after == 0:
+        if before and after and old % before == 0 and new % after == 0:
             old, new = old // before, new // after  # pixels of a channel
             pixels, sides = Inputs.alike(old, new), (math.isqrt(old), math.isqrt(new))
             if (sides[0] ** 2, sides[1] ** 2) == (old, new):
                 pixels = Inputs.alike(*sides).times(Inputs.alike(*sides), *sides)  # rows x columns
             return Inputs.leading(before, after).times(pixels, old, new)
     return Inputs.leading(old, new)
+
+
+def side_by_side(layout: Layout, module: nn.Module, pairs: Sequence[tuple[int, int]]) -> int:
+    """Return how many networks of the source fit side by side into a module, 1 to 16.
+
+    It is the least ratio of the widths of all paired layers but the source's last, rounded down. Norms count as well,
+    and so do inputs, except image channels.
+
+    Args:
+        layout: of the source.
+        module: whose layers are paired.
+        pairs: (index in the source's layers, index in the module's layers), see `pair`.
+
+    >>> wide = nn.Sequential(nn.Linear(3, 9), nn.Tanh(), nn.Linear(9, 2))
+    >>> side_by_side(Layout.of(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))), wide, [(0, 0), (1, 1)])
+    2
+    """
+    source, layers = source_layers(layout), module_layers(module)
+    ratios = [layers[b].shape[0] // source[a].shape[0] for a, b in pairs if a + 1 < len(source)]
+    ratios += [layers[b].shape[1] // source[a].shape[1] for a, b in pairs if a]
+    old, new = source_layers(layout, norms=True), module_norms(module)
+    ratios += [new[b].shape[0] // old[a].shape[0] for a, b in pair(old, new)]
+    return max(1, min([*ratios, MOST_MEMBERS])) if ratios else 1
 
 
 def match_runs(parameters: Mapping[str, Tensor], layout: Layout) -> dict[str, tuple[str, Block]]:
@@ -204,14 +163,15 @@ def match_runs(parameters: Mapping[str, Tensor], layout: Layout) -> dict[str, tu
 
 
 def match_tensors(
-    layout: Layout, layers: Sequence[Layer], pairs: Sequence[tuple[int, int]]
+    layout: Layout, layers: Sequence[Layer], pairs: Sequence[tuple[int, int]], members: int = 1
 ) -> dict[str, tuple[str, Block]]:
     """Return the source tensor and its block for each parameter of the paired layers.
 
     Args:
         layout: of the source.
         layers: of the module.
-        pairs: (index in the source's layers, index in `layers`), see `align`.
+        pairs: (index in the source's layers, index in `layers`), see `pair`.
+        members: number of networks side by side, see `side_by_side`.
 
     >>> net = nn.Linear(2, 2)
     >>> match_tensors(Layout.of(net), module_layers(net), [(0, 0)])["bias"]
@@ -227,15 +187,36 @@ def match_tensors(
                 spec = specs[source[a].names[key]]
                 # equal shapes are not enough: 4 channels x 9 pixels and 9 x 4 are both 36 inputs, in other places
                 same = spec.shape == layers[b].shape and torch.equal(inputs.target, inputs.source)
-                moved = None if key != "weight" or same else inputs  # a bias has no input axis
+                places = _places(source, layers, a, b, members)
+                moved = inputs if key == "weight" and (places or not same) else None  # a bias has no input axis
                 # what the first linear layer reads is the user's own data, and not neurons that the source lacks
                 own = moved is not None and b == 0 and "conv" not in layers[b].kind
-                blocks[name] = (spec.name, Block(ends[spec.name] - spec.size, spec.shape, moved, own))
+                blocks[name] = (spec.name, Block(ends[spec.name] - spec.size, spec.shape, moved, own, places))
     return blocks
 
 
-def match_norms(layout: Layout, module: nn.Module) -> dict[str, tuple[str, Block]]:
+def _places(source: Sequence[Layer], target: Sequence[Layer], a: int, b: int, members: int) -> Members | None:
+    """Return the places of several networks in a layer; None for one network."""
+    if members == 1:
+        return None
+    outputs = source[a].shape[0] if a + 1 < len(source) else 0
+    if not a:
+        return Members(members, outputs, 0)
+    inputs, is_conv = source[a].shape[1], "conv" in source[a].kind
+    if b and not is_conv and "conv" in source[a - 1].kind and "conv" in target[b - 1].kind:
+        before, after, new = source[a - 1].shape[0], target[b - 1].shape[0], target[b].shape[1]
+        if inputs % before == 0 and new % after == 0:
+            inputs = before * (new // after)  # channels of one network x pixels of the module
+    return Members(members, outputs, inputs)
+
+
+def match_norms(layout: Layout, module: nn.Module, members: int = 1) -> dict[str, tuple[str, Block]]:
     """Return the source tensor and its block for each tensor of the module's norms, paired in order by their widths.
+
+    Args:
+        layout: of the source.
+        module: whose norms are paired.
+        members: number of networks side by side, see `side_by_side`.
 
     >>> list(match_norms(Layout.of(nn.LayerNorm(2)), nn.LayerNorm(4)))
     ['weight', 'bias']
@@ -244,9 +225,10 @@ def match_norms(layout: Layout, module: nn.Module) -> dict[str, tuple[str, Block
     specs = {tensor.name: tensor for tensor in layout.tensors}
     ends = dict(zip(specs, accumulate(tensor.size for tensor in layout.tensors), strict=True))
     blocks = {}
-    for a, b in align(source, layers):
+    for a, b in pair(source, layers):
         for key, name in layers[b].names.items():
             spec = specs.get(source[a].names.get(key, ""))
             if spec is not None and len(spec.shape) == len(layers[b].shape):
-                blocks[name] = (spec.name, Block(ends[spec.name] - spec.size, spec.shape))
+                places = Members(members, spec.shape[0], 0) if members > 1 else None
+                blocks[name] = (spec.name, Block(ends[spec.name] - spec.size, spec.shape, members=places))
     return blocks

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from types import SimpleNamespace
 from typing import Any
 
-from hyperinit.errors import ArgumentError, UnknownNameError
+from torch import Tensor, nn
+
+from hyperinit.errors import ArgumentError, shown, unknown
 
 FITS = ("auto", "exact", "flat", "layerwise")
 FILLS = ("default", "keep", "zoo")
@@ -27,10 +28,12 @@ class Options:
         include: patterns of the names of parameters to write; None means all. Stored as a tuple.
         exclude: patterns of the names of parameters to leave unchanged. Stored as a tuple.
         skip_frozen: whether to leave parameters with `requires_grad=False` unchanged.
+        members: number of networks side by side in a wider module; None takes as many as fit, at most 16.
+        spread: whether several networks come from as many families of the zoo as there are.
 
     Raises:
         UnknownNameError: if there is no such fit or fill.
-        ArgumentError: if `strength` is not a number in [0, 1], or a pattern is not a string.
+        ArgumentError: if another option has a wrong type, `members` is below 1, or `strength` is not in [0, 1].
 
     >>> Options(include="features.*").include
     ('features.*',)
@@ -43,13 +46,22 @@ class Options:
     include: Patterns = None
     exclude: Patterns = None
     skip_frozen: bool = False
+    members: int | None = None
+    spread: bool = True
 
     def __post_init__(self) -> None:
         """Check the values, and store patterns as tuples."""
+        if not isinstance(self.method, str | None):
+            raise ArgumentError(f"method must be the name of a method or None, got {shown(self.method)}")
+        for name in ("skip_frozen", "spread"):
+            if type(getattr(self, name)) is not bool:
+                raise ArgumentError(f"{name} must be True or False, got {shown(getattr(self, name))}")
         _check_name("fit", self.fit, FITS)
         _check_name("fill", self.fill, FILLS)
         if self.strength is not None:
             check_strength(self.strength)
+        if self.members is not None and (type(self.members) is not int or self.members < 1):
+            raise ArgumentError(f"members must be None or an integer of at least 1, got {shown(self.members)}")
         for name in ("include", "exclude"):  # an iterator can be read only once: keep what it yields
             object.__setattr__(self, name, _patterns(name, getattr(self, name)))
 
@@ -112,24 +124,35 @@ def check_strength(strength: float) -> None:
     Raises:
         ArgumentError: with the value.
     """
-    if not isinstance(strength, int | float) or not 0 <= strength <= 1:
-        raise ArgumentError(f"strength must be in [0, 1], got {strength!r}")
+    _check_share("strength", strength)
+
+
+def check_min_share(min_share: float) -> None:
+    """Refuse a least share that is not a number in [0, 1].
+
+    Raises:
+        ArgumentError: with the value.
+    """
+    _check_share("min_share", min_share)
+
+
+def _check_share(what: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ArgumentError(f"{what} must be in [0, 1], got {shown(value)}")
 
 
 def _check_name(what: str, name: object, names: tuple[str, ...]) -> None:
-    if name not in names:
-        near = get_close_matches(str(name), names, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(names)}"
-        raise UnknownNameError(f"unknown {what} {name!r}; {hint}")
+    if not isinstance(name, str) or name not in names:  # an array compares with each name
+        raise unknown(what, name, names)
 
 
 def _patterns(what: str, patterns: Patterns) -> tuple[str, ...] | None:
     if patterns is None:
         return None
-    if not isinstance(patterns, Iterable):
-        raise ArgumentError(f"{what} must be a pattern or several patterns, got {patterns!r}")
+    if not isinstance(patterns, Iterable) or isinstance(patterns, bytes | Tensor | nn.Module | Mapping):
+        raise ArgumentError(f"{what} must be a pattern or several patterns, got {shown(patterns)}")
     found = (patterns,) if isinstance(patterns, str) else tuple(patterns)
     for pattern in found:
         if not isinstance(pattern, str):
-            raise ArgumentError(f"{what} must hold only strings, got {pattern!r}")
+            raise ArgumentError(f"{what} must hold only strings, got {shown(pattern)}")
     return found

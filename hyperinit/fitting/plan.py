@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from hyperinit.errors import ArgumentError, PlanError
-from hyperinit.fitting.options import Options
-from hyperinit.fitting.resize import Block
+from hyperinit.errors import PlanError, one_line
+from hyperinit.fitting.options import Options, check_min_share
+from hyperinit.fitting.resize import Piece
 from hyperinit.layout import Layout
 
 LEFT_OUT = ("excluded", "frozen")
@@ -39,12 +39,14 @@ class Row:
         name: as `module.named_parameters()` gives it.
         shape: of the parameter.
         origin: "exact" (a whole tensor of this shape), "resized" (a tensor of another shape), "flat" (a run of the
-            weight vector, whatever its shape), "filled" (no decoded weight), or a reason why the parameter does not
-            change: "untouched", "excluded" by a pattern, "frozen".
+            weight vector, whatever its shape), "passes on" (no decoded weight, but values with which a layer that the
+            source lacks changes nothing, see `hyperinit.fitting.depth`), "filled" (no decoded weight), or a reason why
+            the parameter does not change: "untouched", "excluded" by a pattern, "frozen".
         source: names of the source tensors, or None.
         overlap: number of weights of this parameter that decoded weights reach.
         rest: what its other weights get; None if there are no others.
         block: the part of the weight vector that is written, and where; None if nothing decoded is written.
+        passing: number of weights with which the layer changes nothing.
         zeros: number of weights that decode to zero, so that inputs which the source lacks do not disturb decoded
             outputs; at strength s they get (1 - s) times what `rest` gives.
     """
@@ -55,13 +57,19 @@ class Row:
     source: str | None
     overlap: int
     rest: Rest | None
-    block: Block | None = field(default=None, repr=False)
+    block: Piece | None = field(default=None, repr=False)
     zeros: int = 0
+    passing: int = 0
 
     @property
     def size(self) -> int:
         """Number of weights."""
         return math.prod(self.shape)
+
+    @property
+    def decided(self) -> int:
+        """Number of weights that the source decides."""
+        return self.overlap + self.zeros + self.passing
 
 
 @dataclass(frozen=True)
@@ -74,14 +82,20 @@ class Plan:
         layout: of the source's network.
         options: the options that it was made with. One from `hyperinit.plan` names its method, and a strength only
             if the caller fixed one.
+        members: number of networks that lie side by side in the module.
         source: the hyper-representation, if it comes from `hyperinit.plan`; `init_(model, plan=...)` needs it.
+        computation: how the module's computation differs from the source's, see `hyperinit.fitting.computation`.
+        notes: further lines below the table.
     """
 
     fit: str
     rows: tuple[Row, ...]
     layout: Layout = field(default=Layout(()), repr=False)
     options: Options = field(default=Options())
+    members: int = 1
     source: object | None = field(default=None, repr=False, compare=False)
+    computation: object | None = field(default=None, repr=False, compare=False)
+    notes: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def fill(self) -> str:
@@ -92,9 +106,17 @@ class Plan:
     def decoded_share(self) -> float:
         """Share of the weights that decoded weights reach, 0 to 1; a repeated weight counts each time.
 
-        Parameters that the caller left out do not count.
+        Parameters that the caller left out do not count. Without any weights the share is 0.
         """
-        return sum(row.overlap for row in self.rows) / self.size
+        return sum(row.overlap for row in self.rows) / max(1, self.size)
+
+    @property
+    def decided_share(self) -> float:
+        """Share of the weights that the source decides, 0 to 1.
+
+        These are decoded ones, zeros beside them, and those of layers that the source lacks and that pass on.
+        """
+        return sum(row.decided for row in self.rows) / max(1, self.size)
 
     @property
     def size(self) -> int:
@@ -109,19 +131,18 @@ class Plan:
         """Refuse a plan that decodes too little.
 
         Args:
-            min_share: the least `decoded_share` that is accepted, 0 to 1.
+            min_share: the least `decided_share` that is accepted, 0 to 1.
 
         Raises:
-            ArgumentError: if `min_share` is not in [0, 1].
-            PlanError: if `decoded_share` is below `min_share`; the message shows the table.
+            ArgumentError: if `min_share` is not a number in [0, 1].
+            PlanError: if `decided_share` is below `min_share`; the message shows the table.
         """
-        if not 0 <= min_share <= 1:
-            raise ArgumentError(f"min_share must be in [0, 1], got {min_share}")
-        if self.decoded_share < min_share:
-            lower = math.floor(self.decoded_share * 1000) / 1000  # rounded down, so that it is accepted
+        check_min_share(min_share)
+        if self.decided_share < min_share:
+            lower = math.floor(self.decided_share * 1000) / 1000  # rounded down, so that it is accepted
             raise PlanError(
-                f"decoded weights must reach at least {min_share:.1%} of the module's parameters, "
-                f"got {self.decoded_share:.2%}:\n\n{self}\n\n"
+                f"the source must decide at least {min_share:.1%} of the module's parameters, "
+                f"got {self.decided_share:.2%}:\n\n{self}\n\n"
                 f"pass min_share={lower} to proceed anyway, or take a source whose network is more like this module"
             )
 
@@ -130,16 +151,23 @@ class Plan:
         cells = [HEADINGS, *map(_cells, self.rows)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells]
-        return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", self._shares(), self._choices()])
+        return "\n".join(
+            [lines[0], "-" * len(lines[0]), *lines[1:], "", self._shares(), self._choices(), *self._below()]
+        )
+
+    def _below(self) -> list[str]:
+        return [*([] if self.computation is None else [str(self.computation)]), *self.notes]
 
     def _shares(self) -> str:
         total = self.size
         filled, untouched = (
-            sum(row.size - row.overlap - row.zeros for row in self._asked if (row.rest == KEPT) is kept) / total
+            sum(row.size - row.decided for row in self._asked if (row.rest == KEPT) is kept) / max(1, total)
             for kept in (False, True)
         )
-        zeros = sum(row.zeros for row in self.rows) / total
+        zeros = sum(row.zeros for row in self.rows) / max(1, total)
         beside = f"zero beside them {zeros:.1%}, " if zeros else ""
+        passing = sum(row.passing for row in self.rows) / max(1, total)
+        beside += f"passing on {passing:.1%}, " if passing else ""
         out = sum(row.size for row in self.rows) - total
         beyond = f"; {out:,} others stay as they are" if out else ""
         return (
@@ -151,7 +179,8 @@ class Plan:
         method = f"method: {self.options.method}; " if self.options.method else ""
         strength = self.options.strength
         advice = "1 for the source's own task, 0.5 for another task"
-        return f"fit: {self.fit}; {method}strength: {advice if strength is None else strength}"
+        beside = f"{self.members} networks side by side; " if self.members > 1 else ""
+        return f"fit: {self.fit}; {beside}{method}strength: {advice if strength is None else strength}"
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -159,7 +188,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     shape = "x".join(map(str, row.shape)) or "scalar"
     share = f"{row.overlap / row.size:.0%}" if row.overlap else "-"
     rest = [f"{row.zeros / row.size:.0%} zero"] if row.zeros else []
-    if row.rest is not None and row.overlap + row.zeros < row.size:
-        words = {"keep": "kept", "default": "default draw", "zoo": f"normal of {row.rest.layer}"}
+    if row.rest is not None and row.decided < row.size:
+        words = {"keep": "kept", "default": "default draw", "zoo": f"normal of {one_line(row.rest.layer)}"}
         rest.append(words[row.rest.kind])
-    return row.name, shape, row.origin, row.source or "-", share, ", ".join(rest) or "-"
+    return one_line(row.name), shape, row.origin, one_line(row.source or "-"), share, ", ".join(rest) or "-"

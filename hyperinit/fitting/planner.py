@@ -4,37 +4,42 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from itertools import zip_longest
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from hyperinit.errors import LayoutError, PlanError, UnknownNameError
+from hyperinit.errors import LayoutError, PlanError, UnknownNameError, did_you_mean, listed, shown
+from hyperinit.fitting import depth, flow
 from hyperinit.fitting.fill import nearest_sources, rest_of
 from hyperinit.fitting.match import (
-    Layer,
-    align,
     match_norms,
     match_runs,
     match_tensors,
     module_layers,
+    side_by_side,
     source_layers,
     targets,
 )
 from hyperinit.fitting.options import Options
+from hyperinit.fitting.pairing import Layer, pair
 from hyperinit.fitting.plan import KEPT, Plan, Rest, Row
 from hyperinit.fitting.resize import Block
+from hyperinit.generators import settled
 from hyperinit.layout import Layout
+from hyperinit.layout.layers import fits
+from hyperinit.modules.state import is_dense
 from hyperinit.modules.wrappers import join, parametrised, plain, unwrapped
-from hyperinit.modules.write import check_writable
+from hyperinit.modules.write import check_dense, check_writable, shape_of
 
 MOST_PROBLEMS = 8  # that one message lists
 
 
+@settled()
 def make_plan(module: nn.Module, layout: Layout, options: Options | None = None, **choice: Any) -> Plan:
     """Decide which decoded tensor goes into which parameter; nothing is written and nothing is drawn.
 
@@ -54,12 +59,14 @@ def make_plan(module: nn.Module, layout: Layout, options: Options | None = None,
             include: shell-style patterns of the names of parameters to write, such as `features.*`; None means all.
             exclude: patterns of the names of parameters to leave unchanged; layers are paired as if none were excluded.
             skip_frozen: whether to leave parameters with `requires_grad=False` unchanged.
+            members: number of networks side by side in a wider module; None takes as many as fit.
 
     Raises:
         UnknownNameError: for another fit or fill, or a pattern that no parameter matches.
         ArgumentError: if a pattern is not a string.
         LayoutError: if the fit is "exact" and the shapes differ from the source's.
-        PlanError: if the module has no layer to decode into, or its parameters cannot be written.
+        PlanError: if the module has no layer to decode into, its parameters cannot be written, or more members are
+            asked for than fit.
 
     Source: the flat fit is the one of Schürholt et al. 2022, arXiv:2209.14733, Table 4.
 
@@ -71,35 +78,51 @@ def make_plan(module: nn.Module, layout: Layout, options: Options | None = None,
     module = unwrapped(module)
     fixed, module = parametrised(module), plain(module)
     parameters = targets(module, layout)
-    check_writable(parameters)
     left = left_out(parameters, options)
-    fit = _fit(parameters, layout, options.fit)
+    check_writable(parameters, {*left, *(name for name, value in parameters.items() if not is_dense(value))})
+    fit = _fit(parameters, layout, options.fit, _misfits(module))
     layers = module_layers(module)
     if not layers:
         raise PlanError(
             f"the module must hold a conv or linear layer to decode into, got {type(module).__name__} with none; "
             f"pass the part of your network that does"
         )
-    pairs = [] if fit == "exact" else align(source_layers(layout), layers)
-    blocks = _blocks(fit, module, layout, layers, pairs)
+    pairs = [] if fit == "exact" else pair(source_layers(layout), layers)
+    members = _members(fit, module, layout, pairs, options.members)
+    blocks = _blocks(fit, module, layout, layers, pairs, members)
+    passing = _passing(fit, options, module, pairs, blocks, layers, len(source_layers(layout)))
     stats = nearest_sources(layout, layers, pairs) if options.fill == "zoo" else {}
     rows = []
     for name, value in parameters.items():
-        shape = tuple(value.shape)
+        shape = shape_of(value)
         if name in left:
             rows.append(Row(name, shape, left[name], None, 0, KEPT))
             continue
         rest = rest_of(module.get_submodule(name.rpartition(".")[0]), value, options.fill, stats.get(name))
         # a parametrisation may change a default draw, and `write` would then refuse the module
+        if name in passing and name not in fixed:
+            rows.append(_passing_row(name, shape, passing[name], rest))
+            continue
         rows.append(_row(name, shape, fit, blocks.get(name), KEPT if name in fixed and name not in blocks else rest))
-    return Plan(fit, tuple(rows), layout, options)
+    check_dense({row.name: parameters[row.name] for row in rows if row.block is not None or row.rest != KEPT})
+    return Plan(fit, tuple(rows), layout, options, members)
 
 
-def _fit(parameters: Mapping[str, Tensor], layout: Layout, fit: str) -> str:
+def _members(fit: str, module: nn.Module, layout: Layout, pairs: Sequence[tuple[int, int]], asked: int | None) -> int:
+    """Return the number of networks side by side, and refuse more than fit."""
+    most = side_by_side(layout, module, pairs) if fit == "layerwise" else 1
+    if asked is not None and asked > most:
+        beside = "" if fit == "layerwise" else f" with fit {fit}"
+        raise PlanError(f"at most {most} networks of the source fit side by side{beside}, got members={shown(asked)}")
+    return most if asked is None else asked
+
+
+def _fit(parameters: Mapping[str, Tensor], layout: Layout, fit: str, odd: Collection[str]) -> str:
     """Resolve "auto", and refuse "exact" for shapes that differ."""
     if fit not in ("auto", "exact"):
         return fit
     problems = _differences(parameters, layout)
+    problems += [f"{name}, whose layer announces another shape" for name in parameters if name in odd]
     if problems and fit == "exact":
         more = f"; and {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else ""
         raise LayoutError(
@@ -111,20 +134,28 @@ def _fit(parameters: Mapping[str, Tensor], layout: Layout, fit: str) -> str:
 
 def _differences(parameters: Mapping[str, Tensor], layout: Layout) -> list[str]:
     """Describe where the parameters' shapes differ from the source's, one entry for each place in the order."""
-    ours = [(name, tuple(value.shape)) for name, value in parameters.items() if value.is_floating_point()]
+    ours = [
+        (name, shape_of(value)) for name, value in parameters.items() if is_lazy(value) or value.is_floating_point()
+    ]
     theirs = [(tensor.name, tensor.shape) for tensor in layout.tensors]
     places = zip_longest(ours, theirs, fillvalue=("nothing", None))
     return [f"{a} {x or ''} for {b} {y or ''}".replace("  ", " ").strip() for (a, x), (b, y) in places if x != y]
 
 
-def _blocks(
-    fit: str, module: nn.Module, layout: Layout, layers: Sequence[Layer], pairs: Sequence[tuple[int, int]]
+def _blocks(  # noqa: PLR0913 - the module and its parts
+    fit: str, module: nn.Module, layout: Layout, layers: Sequence[Layer], pairs: Sequence[tuple[int, int]], members: int
 ) -> dict[str, tuple[str, Block]]:
     """Return the source tensor and the block for each parameter that decoded weights reach."""
     if fit == "layerwise":
-        return match_tensors(layout, layers, pairs) | match_norms(layout, module)
-    norms = _norm_parameters(module) if fit == "flat" else set()
-    return match_runs({name: value for name, value in targets(module, layout).items() if name not in norms}, layout)
+        return match_tensors(layout, layers, pairs, members) | match_norms(layout, module, members)
+    left = _misfits(module) | (_norm_parameters(module) if fit == "flat" else set())
+    return match_runs({name: value for name, value in targets(module, layout).items() if name not in left}, layout)
+
+
+def _misfits(module: nn.Module) -> set[str]:
+    """Return the names of all tensors of layers whose shapes are not those that they announce, such as packed ones."""
+    odd = [(name, part) for name, part in module.named_modules() if not fits(part)]
+    return {join(name, key) for name, part in odd for key in (*part._parameters, *part._buffers)}
 
 
 def _norm_parameters(module: nn.Module) -> set[str]:
@@ -134,20 +165,46 @@ def _norm_parameters(module: nn.Module) -> set[str]:
     return {join(name, key) for name, part in parts for key in (*part._parameters, *part._buffers)}
 
 
+def _passing(  # noqa: PLR0913 - the module, and what is known of it
+    fit: str,
+    options: Options,
+    module: nn.Module,
+    pairs: Sequence[tuple[int, int]],
+    blocks: Collection[str],
+    layers: Sequence[Layer],
+    of_source: int,
+) -> depth.Fixed:
+    """Return the values with which layers that the source lacks pass their input on; none for an unlike module.
+
+    A module is deeper than the source if it has partners for all layers of the source, and other layers.
+    """
+    deeper = fit == "layerwise" and len(pairs) == of_source < len(layers)
+    traced = flow.graph_of(module) if deeper and options.fill == "default" else None
+    return {} if traced is None else depth.passed_on(*traced, {name.rpartition(".")[0] for name in blocks})
+
+
+def _passing_row(name: str, shape: tuple[int, ...], found: depth.Constant | depth.Passing, rest: Rest) -> Row:
+    _, mask = found.decode(torch.empty(0), shape)
+    count = math.prod(shape) if mask is None else int(mask.sum())
+    return Row(name, shape, "passes on", None, 0, None if mask is None else rest, found, passing=count)
+
+
 def _row(name: str, shape: tuple[int, ...], fit: str, found: tuple[str, Block] | None, rest: Rest) -> Row:
     if found is None:
         return Row(name, shape, "untouched" if rest == KEPT else "filled", None, 0, rest)
     source, block = found
     size = math.prod(shape)
-    _, mask = block.decode(torch.zeros(block.start + math.prod(block.shape), device="cpu"), shape)
+    drawn = () if block.members is None else (block.members.count,)
+    vector = torch.zeros(*drawn, block.start + math.prod(block.shape), dtype=torch.float32, device="cpu")
+    _, mask = block.decode(vector, shape)
     overlap = size if mask is None else int(mask.sum())
-    whole = block.inputs is None and block.shape == shape
+    whole = block.inputs is None and block.shape == shape and block.members is None
     origin = fit if fit != "layerwise" else "exact" if whole else "resized"
     zeros = 0
     if mask is not None and block.silences and rest != KEPT:
         # an output with any decoded weight has zero as its other weights: count all its weights, minus the decoded ones
         decoded_outputs = int(mask.flatten(1).any(1).sum())  # (outputs, inputs * kernel) -> a number
-        zeros = decoded_outputs * (size // shape[0]) - overlap
+        zeros = decoded_outputs * (size // max(1, shape[0])) - overlap
     return Row(name, shape, origin, source, overlap, None if overlap == size else rest, block, zeros)
 
 
@@ -167,7 +224,7 @@ def left_out(parameters: Mapping[str, Tensor], options: Options) -> dict[str, st
     found = {name: "excluded" for name in parameters if name not in chosen}
     if options.skip_frozen:
         found |= {name: "frozen" for name in chosen if not _trains(parameters, name)}
-    if len(found) == len(parameters):
+    if parameters and len(found) == len(parameters):
         raise PlanError(
             f"at least one parameter must be written, got {len(found)} that are all excluded or frozen; change "
             f"include={include!r}, exclude={exclude!r} or skip_frozen={options.skip_frozen}"
@@ -176,11 +233,15 @@ def left_out(parameters: Mapping[str, Tensor], options: Options) -> dict[str, st
 
 
 def _trains(parameters: Mapping[str, Tensor], name: str) -> bool:
-    """Return whether a parameter is trained; a running statistic counts as trained if the weight of its norm is."""
+    """Return whether a parameter is trained; a running statistic is trained with the parameters around it."""
     if isinstance(parameters[name], nn.Parameter):
         return parameters[name].requires_grad
-    weight = parameters.get(join(name.rpartition(".")[0], "weight"))
-    return weight is None or weight.requires_grad
+    path = name.rpartition(".")[0]
+    while True:  # up to the smallest part around it that has parameters
+        inside = [v for n, v in parameters.items() if n.startswith(join(path, "")) and isinstance(v, nn.Parameter)]
+        if inside or not path:
+            return any(value.requires_grad for value in inside) or not inside
+        path = path.rpartition(".")[0]
 
 
 def _matching(parameters: Mapping[str, Tensor], patterns: Iterable[str], what: str) -> set[str]:
@@ -188,7 +249,7 @@ def _matching(parameters: Mapping[str, Tensor], patterns: Iterable[str], what: s
     for pattern in patterns:
         names = fnmatch.filter(parameters, pattern)
         if not names:
-            near = get_close_matches(pattern, parameters, n=3, cutoff=0.3) or list(parameters)[:8]
-            raise UnknownNameError(f"{what} must match a parameter, got {pattern!r}; near it are {', '.join(near)}")
+            hint = did_you_mean(pattern, parameters, cutoff=0.3) or f"the parameters are {listed(parameters, 8)}"
+            raise UnknownNameError(f"{what} must match a parameter, got {shown(pattern)}; {hint}")
         found |= set(names)
     return found

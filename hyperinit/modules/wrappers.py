@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from hyperinit.errors import PlanError
-from hyperinit.modules.state import evaluating
+from hyperinit.modules.state import Backup, evaluating
 
 WRAPPED = ("_orig_mod", "_checkpoint_wrapped_module")  # child of torch.compile and of checkpoint_wrapper
 OLD_HOOKS = ("WeightNorm", "SpectralNorm")  # set by torch.nn.utils.weight_norm and spectral_norm
@@ -120,10 +120,15 @@ def parametrisation(part: nn.Module, name: str) -> parametrize.ParametrizationLi
 def effective(part: nn.Module, name: str) -> Tensor:
     """Return the weight that a parametrised part computes with.
 
-    Evaluation mode keeps a spectral norm from updating its estimates.
+    Evaluation mode keeps a spectral norm from updating its estimates. Other buffers that it changes are restored.
     """
-    with evaluating(parametrisation(part, name)):
-        return getattr(part, name).detach()  # type: ignore[no-any-return]
+    made_of = parametrisation(part, name)
+    before = Backup(made_of.buffers(), [made_of])
+    try:
+        with evaluating(made_of):
+            return getattr(part, name).detach()  # type: ignore[no-any-return]
+    finally:
+        before.restore()
 
 
 def _check(name: str, part: nn.Module) -> None:
@@ -135,6 +140,11 @@ def _check(name: str, part: nn.Module) -> None:
         )
     if parametrize.is_parametrized(part) and any(hasattr(value, "to_local") for value in part.parameters()):
         raise PlanError(f"{place} is parametrised and sharded; call init_ before fully_shard")
+    if _is_packed(part):
+        raise PlanError(
+            f"{place} is quantised, and packed integers are no weights; call init_ before quantisation, or pass the "
+            f"part of your network that is not quantised"
+        )
     for hook in part._forward_pre_hooks.values():
         if any(kind.__name__ == "BasePruningMethod" for kind in type(hook).__mro__):
             raise PlanError(
@@ -147,6 +157,13 @@ def _check(name: str, part: nn.Module) -> None:
                 f"{place} computes its {hook.name} anew by a hook of torch.nn.utils.{_new_name(hook)}; call init_ "
                 f"before that, or use {way}"
             )
+
+
+def _is_packed(part: nn.Module) -> bool:
+    """Return whether a part is one of torch's quantised layers, which return their weights from a method."""
+    kind = type(part)
+    ours = kind.__module__.startswith("torch.") and "quantized" in kind.__module__.split(".")
+    return ours and any(callable(getattr(kind, name, None)) for name in ("weight", "get_weight"))
 
 
 def _new_name(hook: object) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from hyperinit.errors import PlanError
+from hyperinit.modules.state import Backup, has_values, is_dense, local, restoring
 from hyperinit.modules.wrappers import effective, join, parametrisation, parametrised, parts
 
 TOLERANCE = 1e-3  # largest error of a parametrised weight, as a share of the largest weight
@@ -41,81 +41,90 @@ def write(module: nn.Module, values: Mapping[str, Tensor]) -> None:
     through = parametrised(module)
     named = {join(path, key): value for path, part in parts(module) for key, value in _held(part)}
     parameters = {name: value for name, value in named.items() if value is not None and name not in through}
-    touched = {name: parameters[name] for name in values if name in parameters}
+    touched = [parameters[name] for name in values if name in parameters]
     steps = [step for name in values.keys() & through.keys() for step in _steps(*through[name])]
-    # A right inverse may assign other tensors to a parametrisation, so note which tensor each dict holds now.
-    slots: list[tuple[Any, dict[str, Any]]] = [
-        (slot, dict(slot)) for step in steps for slot in (step._parameters, step._buffers)
-    ]
-    tensors = [*touched.values(), *(value for _, held in slots for value in held.values() if value is not None)]
-    memories = [local(value) for value in tensors]  # views: they keep the old memory reachable after an exchange
-    before = [memory.clone() for memory in memories]
-    try:
+    held = [value for step in steps for value in (*step.parameters(), *step.buffers())]
+    # A right inverse may assign other tensors to a parametrisation, so the backup notes which tensors it holds now.
+    backup = Backup([*touched, *held], steps)
+    with restoring(backup):
         for name, value in values.items():
             if name in parameters:
                 local(parameters[name]).copy_(piece(value, parameters[name]))
             else:
                 _write_through(name, *through[name], value)
-        for tensor, memory in zip(tensors, memories, strict=True):
-            _move_into(memory, tensor, local(tensor))  # other processes may read the old memory
-    except BaseException:
-        for slot, held in slots:  # first the tensors of the parametrisations, then the values in them
-            slot.update(held)
-        for tensor, memory, old in zip(tensors, memories, before, strict=True):
-            memory.copy_(old)
-            _move_into(memory, tensor, memory)
-        raise
+        backup.keep_memory()  # other processes may read the old memory
 
 
 def _held(part: nn.Module) -> list[tuple[str, Tensor | None]]:
     return [*part._parameters.items(), *part._buffers.items()]
 
 
-def _move_into(memory: Tensor, tensor: Tensor, value: Tensor) -> None:
-    """Move a value back into a tensor's first memory if a parametrisation has replaced that memory.
+def shape_of(value: Tensor) -> tuple[int, ...]:
+    """Return the shape of a tensor; () if it is lazy and has none yet.
 
-    Views and other processes may share the first memory, so the tensor must not leave it.
+    >>> shape_of(torch.zeros(2, 3)), shape_of(nn.LazyLinear(2).weight)
+    ((2, 3), ())
     """
-    if local(tensor).data_ptr() != memory.data_ptr():
-        memory.copy_(value)
-        tensor.set_(memory)  # type: ignore[call-overload]
+    return () if is_lazy(value) else tuple(value.shape)
 
 
-def check_writable(parameters: Mapping[str, Tensor]) -> None:
+def check_writable(parameters: Mapping[str, Tensor], left: Collection[str] = ()) -> None:
     """Refuse parameters that cannot be written.
+
+    Args:
+        parameters: all of a module, by name.
+        left: names of those that are not written. They may be of any kind, but must not share memory with others.
 
     Raises:
         PlanError: if a parameter is not materialised, is expanded, or overlaps another, or none is floating-point.
     """
-    bare = [name for name, value in parameters.items() if is_lazy(value) or value.is_meta or value.is_inference()]
+    written = {name: value for name, value in parameters.items() if name not in left}
+    bare = [name for name, value in written.items() if is_lazy(value) or value.is_meta or value.is_inference()]
     if bare:
         raise PlanError(
             f"parameters must be materialised, got lazy, meta or inference-mode ones: {', '.join(bare[:8])}. Run one "
             f"batch through a lazy module, call to_empty(device=...) on a meta one, or build it outside inference_mode"
         )
-    shared = [name for name, value in parameters.items() if not _own_memory(value)]
+    shared = [name for name, value in written.items() if is_dense(value) and not _own_memory(value)]
     if shared:
         raise PlanError(
-            f"every weight must have memory of its own, got expanded ones: {', '.join(shared[:8])}; clone them"
+            f"every weight must have memory of its own, got expanded ones: {', '.join(shared[:8])}; clone them, "
+            f"or leave them out with exclude="
         )
-    overlapping = _overlapping(parameters)
+    overlapping = _overlapping(parameters, left)
     if overlapping:
         raise PlanError(
             f"parameters must not lie in each other's memory, got {'; '.join(overlapping[:4])}. Tie them by using one "
             f"nn.Parameter in both places, or clone one"
         )
-    if not any(value.numel() for value in parameters.values() if value.is_floating_point()):
-        raise PlanError(f"the module must have floating-point parameters, got {len(parameters)} parameters and none")
+    if not any(value.numel() for value in written.values() if value.is_floating_point()):
+        raise PlanError(f"the module must have floating-point parameters, got {len(written)} parameters and none")
+
+
+def check_dense(parameters: Mapping[str, Tensor]) -> None:
+    """Refuse parameters that are to be written although they are sparse or of another layout without strides.
+
+    Raises:
+        PlanError: with their names.
+    """
+    sparse = [name for name, value in parameters.items() if not is_dense(value)]
+    if sparse:
+        raise PlanError(
+            f"parameters must be dense to be written, got sparse ones: {', '.join(sparse[:8])}; leave them out with "
+            f"exclude="
+        )
 
 
 def _own_memory(value: Tensor) -> bool:
     return all(step or size < 2 for step, size in zip(value.stride(), value.shape, strict=True))
 
 
-def _overlapping(parameters: Mapping[str, Tensor]) -> list[str]:
-    """Find pairs of parameters of which one begins inside the memory of the other."""
+def _overlapping(parameters: Mapping[str, Tensor], left: Collection[str]) -> list[str]:
+    """Find pairs of parameters of which one begins inside the memory of the other, and at least one is written."""
     spans = []
     for name, value in parameters.items():
+        if not has_values(value) or not is_dense(value):
+            continue
         memory = local(value)
         if type(memory) is Tensor and memory.numel():  # subclasses need not have a data pointer
             last = sum((size - 1) * step for size, step in zip(memory.shape, memory.stride(), strict=True))
@@ -124,15 +133,10 @@ def _overlapping(parameters: Mapping[str, Tensor]) -> list[str]:
     # Sorted by device and start, a span overlaps an earlier one if it begins before the furthest end so far.
     found, furthest = [], ("", 0, 0, "")
     for span in sorted(spans):
-        if span[0] == furthest[0] and span[1] < furthest[2]:
+        if span[0] == furthest[0] and span[1] < furthest[2] and not (span[3] in left and furthest[3] in left):
             found.append(f"{span[3]} in {furthest[3]}")
         furthest = max(furthest, span, key=lambda each: (each[0], each[2]))
     return found
-
-
-def local(value: Tensor) -> Tensor:
-    """Return this process's shard of a distributed tensor, and a detached view of any other tensor."""
-    return value.to_local() if hasattr(value, "to_local") else value.detach()
 
 
 def whole(value: Tensor) -> Tensor:

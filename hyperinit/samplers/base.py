@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from hyperinit.errors import ArgumentError, shown
+from hyperinit.samplers.families import clusters
 
 
 @dataclass(frozen=True)
@@ -24,15 +26,18 @@ class Anchors:
         score: validation accuracy, 0 to 1, (N,).
         epoch: epochs of training, (N,).
         weights: the snapshots themselves, aligned, (N, D).
+        family: number of the family of each snapshot, int64 (N,). None finds families by their weights, see
+            `hyperinit.samplers.families`.
     """
 
     z: Tensor
     score: Tensor
     epoch: Tensor
     weights: Tensor
+    family: Tensor | None = None
 
     def __post_init__(self) -> None:
-        """Check that the four tensors have the same number of rows."""
+        """Check that all tensors have the same number of rows."""
         count = len(self.z)
         if self.z.ndim != 2 or self.weights.ndim != 2 or not count:
             raise ArgumentError(
@@ -42,15 +47,27 @@ class Anchors:
         if not self.score.shape == self.epoch.shape == (count,) or len(self.weights) != count:
             got = [tuple(self.score.shape), tuple(self.epoch.shape), tuple(self.weights.shape)]
             raise ArgumentError(f"score, epoch and weights must have one row for each of {count} latents, got {got}")
+        if self.family is not None and (self.family.shape != (count,) or self.family.dtype != torch.int64):
+            got_family = f"{self.family.dtype} {tuple(self.family.shape)}"
+            raise ArgumentError(f"family must be int64 with one entry for each of {count} latents, got {got_family}")
+
+    @cached_property
+    def families(self) -> Tensor:
+        """Number of the family of each anchor, int64 (N,)."""
+        return clusters(self.weights) if self.family is None else self.family
 
     def __len__(self) -> int:
         """Return N."""
         return len(self.z)
 
-    def best(self, share: float = 0.3) -> Anchors:
+    def best(self, share: float = 0.3, *, by_family: bool = False) -> Anchors:
         """Return the share of anchors with the highest scores, at least one. Of equal scores the earlier row is kept.
 
         Methods whose name ends in "30" use a share of 0.3.
+
+        Args:
+            share: 0 to 1.
+            by_family: whether to take this share of each family, at least one, in place of that of the whole zoo.
 
         Source: Schürholt et al. 2022, arXiv:2209.14733, section 3.2.
 
@@ -58,8 +75,15 @@ class Anchors:
         >>> len(Anchors(z, torch.arange(10.0), torch.zeros(10), z).best())
         3
         """
-        rows = self.score.argsort(descending=True, stable=True)[: max(1, round(share * len(self)))]
-        return Anchors(self.z[rows], self.score[rows], self.epoch[rows], self.weights[rows])
+        ranked = self.score.argsort(descending=True, stable=True)  # (N,)
+        if by_family:
+            families = self.families[ranked]
+            parts = [ranked[families == label] for label in families.unique()]
+        else:
+            parts = [ranked]
+        rows = torch.cat([part[: max(1, round(share * len(part)))] for part in parts])
+        family = self.families[rows] if by_family else None if self.family is None else self.family[rows]
+        return Anchors(self.z[rows], self.score[rows], self.epoch[rows], self.weights[rows], family)
 
 
 @dataclass(frozen=True)
@@ -101,6 +125,15 @@ class Sampler(Protocol):
 
     def sample(self, count: int, generator: torch.Generator | None) -> Tensor:
         """Draw `count` rows, float32. Without a generator, use torch's global one."""
+
+
+class StartingSampler(Sampler, Protocol):
+    """A sampler whose draws begin at anchors. `starts` is true. Its draws can be spread over families."""
+
+    starts: ClassVar[bool]
+
+    def sample(self, count: int, generator: torch.Generator | None, rows: Tensor | None = None) -> Tensor:
+        """Draw `count` rows, which begin at the anchors `rows`, int64 (count,), or at random ones."""
 
 
 class TrainedSampler(Sampler, Protocol):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hyperinit.samplers.base import Anchors, SamplerOptions
-from hyperinit.samplers.kde import nearest
+from hyperinit.samplers.kde import nearest, starting
 
 
 class Uniform:
@@ -41,6 +41,7 @@ class Noise:
     """
 
     space: ClassVar[str] = "weight"
+    starts: ClassVar[bool] = True
 
     def __init__(self, options: SamplerOptions) -> None:
         self.noise = options.noise
@@ -50,9 +51,9 @@ class Noise:
         self.weights = anchors.weights
         self.spread = anchors.weights.std(0, correction=0)
 
-    def sample(self, count: int, generator: torch.Generator | None) -> Tensor:
-        """Draw weights (count, D)."""
-        rows = torch.randint(len(self.weights), (count,), generator=generator)
+    def sample(self, count: int, generator: torch.Generator | None, rows: Tensor | None = None) -> Tensor:
+        """Draw weights (count, D), from the anchors `rows`, (count,), or from random ones."""
+        rows = starting(len(self.weights), count, generator, rows)
         noise = torch.randn(count, self.weights.shape[1], generator=generator)
         return self.weights[rows] + self.noise * self.spread * noise  # (count, D) + (D,) * (count, D)
 
@@ -65,6 +66,7 @@ class Average:
     """
 
     space: ClassVar[str] = "weight"
+    starts: ClassVar[bool] = True
 
     def __init__(self, options: SamplerOptions) -> None:
         self.neighbours = options.neighbours
@@ -74,7 +76,7 @@ class Average:
         self.weights = anchors.weights
         self.near = nearest(anchors.weights, self.neighbours)
 
-    def sample(self, count: int, generator: torch.Generator | None) -> Tensor:
-        """Draw weights (count, D)."""
-        rows = torch.randint(len(self.weights), (count,), generator=generator)
+    def sample(self, count: int, generator: torch.Generator | None, rows: Tensor | None = None) -> Tensor:
+        """Draw weights (count, D), from the anchors `rows`, (count,), or from random ones."""
+        rows = starting(len(self.weights), count, generator, rows)
         return self.weights[self.near[rows]].mean(1)  # (count, k, D) -> (count, D)

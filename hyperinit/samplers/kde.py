@@ -15,6 +15,8 @@ from torch import Tensor
 
 from hyperinit.samplers.base import Anchors, SamplerOptions
 
+BLOCK = 2048  # points whose distances to all others are computed at once
+
 
 class JointKDE:
     """One KDE over whole anchors. A draw is an anchor plus Gaussian noise in every dimension.
@@ -31,6 +33,7 @@ class JointKDE:
     """
 
     space: ClassVar[str] = "latent"
+    starts: ClassVar[bool] = True
 
     def __init__(self, options: SamplerOptions) -> None:
         self.bandwidth = options.bandwidth
@@ -39,9 +42,9 @@ class JointKDE:
         """Store the latents (N, L)."""
         self.z = anchors.z
 
-    def sample(self, count: int, generator: torch.Generator | None) -> Tensor:
-        """Draw latents (count, L)."""
-        rows = torch.randint(len(self.z), (count,), generator=generator)  # one anchor per draw
+    def sample(self, count: int, generator: torch.Generator | None, rows: Tensor | None = None) -> Tensor:
+        """Draw latents (count, L), from the anchors `rows`, (count,), or from random ones."""
+        rows = starting(len(self.z), count, generator, rows)  # one anchor per draw
         return _blur(self.z[rows], self.bandwidth, generator)
 
 
@@ -78,6 +81,7 @@ class LocalKDE:
     """
 
     space: ClassVar[str] = "latent"
+    starts: ClassVar[bool] = True
 
     def __init__(self, options: SamplerOptions) -> None:
         self.bandwidth, self.neighbours = options.bandwidth, options.neighbours
@@ -87,12 +91,21 @@ class LocalKDE:
         self.z = anchors.z
         self.near = nearest(anchors.z, self.neighbours, reach=2.0)
 
-    def sample(self, count: int, generator: torch.Generator | None) -> Tensor:
-        """Draw latents (count, L)."""
-        near = self.near[torch.randint(len(self.z), (count,), generator=generator)]  # (count, k)
+    def sample(self, count: int, generator: torch.Generator | None, rows: Tensor | None = None) -> Tensor:
+        """Draw latents (count, L), near the anchors `rows`, (count,), or near random ones."""
+        near = self.near[starting(len(self.z), count, generator, rows)]  # (count, k)
         picks = torch.randint(near.shape[1], (count, self.z.shape[1]), generator=generator)  # (count, L), in 0..k-1
-        rows = near.gather(1, picks)  # one neighbour per coordinate, (count, L)
-        return _blur(self.z.gather(0, rows), self.bandwidth, generator)
+        mixed = near.gather(1, picks)  # one neighbour per coordinate, (count, L)
+        return _blur(self.z.gather(0, mixed), self.bandwidth, generator)
+
+
+def starting(anchors: int, count: int, generator: torch.Generator | None, rows: Tensor | None) -> Tensor:
+    """Return the anchor at which each draw begins: the given rows (count,), or random ones.
+
+    >>> starting(5, 2, None, torch.tensor([4, 4]))
+    tensor([4, 4])
+    """
+    return torch.randint(anchors, (count,), generator=generator) if rows is None else rows
 
 
 def nearest(points: Tensor, count: int, *, reach: float = float("inf")) -> Tensor:
@@ -116,12 +129,18 @@ def nearest(points: Tensor, count: int, *, reach: float = float("inf")) -> Tenso
             [1, 0],
             [2, 2]])
     """
-    distances = torch.cdist(points, points).fill_diagonal_(-1)  # -1: each point comes before its exact copies
-    found = distances.topk(min(count, len(points)), largest=False)
-    if found.indices.shape[1] < 2:
-        return found.indices
-    far = found.values > reach * found.values[:, 1].median()  # column 1 is the nearest other point
-    return torch.where(far, found.indices[:, :1], found.indices)
+    values, indices = [], []
+    for start in range(0, len(points), BLOCK):  # all distances at once would take memory for N^2 numbers
+        distances = torch.cdist(points[start : start + BLOCK], points)  # (BLOCK, N)
+        distances.diagonal(start).fill_(-1)  # each point comes before its exact copies
+        found = distances.topk(min(count, len(points)), largest=False)
+        values.append(found.values)
+        indices.append(found.indices)
+    near, rows = torch.cat(values), torch.cat(indices)
+    if rows.shape[1] < 2:
+        return rows
+    far = near > reach * near[:, 1].median()  # column 1 is the nearest other point
+    return torch.where(far, rows[:, :1], rows)
 
 
 def _blur(z: Tensor, bandwidth: float, generator: torch.Generator | None) -> Tensor:

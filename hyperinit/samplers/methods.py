@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import cast
+from typing import ClassVar, cast
 
+import torch
 from torch import Tensor
 
-from hyperinit.errors import ArgumentError, UnknownNameError
-from hyperinit.samplers.base import Anchors, Sampler, SamplerOptions, TrainedSampler
+from hyperinit.errors import ArgumentError, unknown
+from hyperinit.generators import settled
+from hyperinit.samplers import families
+from hyperinit.samplers.base import Anchors, Sampler, SamplerOptions, StartingSampler, TrainedSampler
 from hyperinit.samplers.baselines import Average, Noise, Uniform
 from hyperinit.samplers.counterfactual import Counterfactual
 from hyperinit.samplers.gan import LatentGAN
@@ -61,23 +63,63 @@ def find(name: str) -> Method:
     Raises:
         UnknownNameError: if there is no such method. The message suggests the most similar names.
     """
-    if name not in METHODS:
-        near = get_close_matches(str(name), METHODS, n=3, cutoff=0.4)
-        raise UnknownNameError(f"unknown method {name!r}; did you mean {' or '.join(near or METHODS)}?")
+    if not isinstance(name, str) or name not in METHODS:
+        raise unknown("method", name, METHODS)
     return METHODS[name]
 
 
-def fitted(name: str, anchors: Anchors, options: SamplerOptions) -> Sampler:
+def fitted(name: str, anchors: Anchors, options: SamplerOptions, *, spread: bool = False) -> Sampler:
     """Return the sampler of method `name`, fitted to its share of the anchors.
+
+    Args:
+        name: of the method.
+        anchors: of the zoo.
+        options: of the artifact.
+        spread: whether to take the share of each family, in place of that of the whole zoo.
 
     Raises:
         UnknownNameError: if there is no such method.
         ArgumentError: if the method needs more anchors.
     """
     method = find(name)
-    sampler = method.sampler(options)
-    sampler.fit(anchors.best(method.share) if method.share < 1 else anchors)
-    return sampler
+    with settled():
+        sampler = method.sampler(options)
+        kept = anchors.best(method.share, by_family=spread) if method.share < 1 else anchors
+        sampler.fit(kept)
+        return Spread(cast(StartingSampler, sampler), kept.families) if spread else sampler
+
+
+class Spread:
+    """A sampler whose draws begin at anchors of as many families as there are, in turn.
+
+    Args:
+        sampler: fitted; its draws begin at anchors.
+        families: number of the family of each anchor that it is fitted to, int64 (N,).
+    """
+
+    space: ClassVar[str] = "weight"
+
+    def __init__(self, sampler: StartingSampler, families: Tensor) -> None:
+        self.sampler, self.families = sampler, families
+        self.space = sampler.space  # type: ignore[misc] # that of the sampler, not of the class
+
+    def fit(self, anchors: Anchors) -> None:
+        """Fit the sampler to other anchors."""
+        self.sampler.fit(anchors)
+        self.families = anchors.families
+
+    def sample(self, count: int, generator: torch.Generator | None) -> Tensor:
+        """Draw `count` rows."""
+        return self.sampler.sample(count, generator, families.spread(self.families, count, generator))
+
+
+def starts(name: str) -> bool:
+    """Return whether each draw of a method begins at an anchor, so that draws can be spread over families.
+
+    >>> starts("kde30"), starts("uniform")
+    (True, False)
+    """
+    return bool(getattr(find(name).sampler, "starts", False))
 
 
 def trained(name: str) -> type[TrainedSampler] | None:
@@ -97,8 +139,9 @@ def restored(name: str, state: Mapping[str, Tensor], options: SamplerOptions) ->
     kind = trained(name)
     if kind is None:
         raise ArgumentError(f"method must have a sampler with shapes, state and load, got {name!r}")
-    sampler = kind(options)
-    sampler.load(state)
+    with settled():
+        sampler = kind(options)
+        sampler.load(state)
     return sampler
 
 

@@ -5,6 +5,7 @@ Letters: N anchors, L latent size.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,9 +56,9 @@ class Neighbourhood:
             raise ArgumentError(
                 f"method neigh must have at least {self.least} anchors, got {len(anchors)}; choose another method"
             )
-        with _quiet():
-            from scipy.spatial import Delaunay, QhullError
+        from scipy.spatial import Delaunay, QhullError
 
+        with _quiet():
             neighbours = min(NEIGHBOURS, len(anchors) - 1)
             options = {"n_neighbors": neighbours, "min_dist": DISTANCE, "n_components": DIMENSIONS}
             options |= {"random_state": SEED, "n_jobs": 1}
@@ -93,9 +94,15 @@ class Neighbourhood:
         )
 
 
+_alone = threading.Lock()
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide UMAP's warnings about its settings and dependencies, which users cannot act on."""
-    with warnings.catch_warnings():
+    """Hide UMAP's warnings about its settings and dependencies, which users cannot act on.
+
+    One thread at a time: the filters of warnings belong to the process, and so do the threads of compiled functions.
+    """
+    with _alone, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -12,8 +12,13 @@ Letters: N anchors, L latent size.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
+import importlib
 import json
+import os
+import shutil
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +29,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hyperinit.errors import ArtifactError
+from hyperinit.errors import ArgumentError, ArtifactError
 from hyperinit.files import cache, headers
 from hyperinit.files.atomic import replacing
 
@@ -41,13 +46,41 @@ def fitted(z: np.ndarray, options: dict[str, Any]) -> Any:
         return _restored(z, options, _read(path, len(z)))
     except (OSError, SafetensorError, ArtifactError, AttributeError):
         pass  # missing, damaged, or not a map: fit it
-    import umap
-
-    found = umap.UMAP(**options).fit(z)
+    found = _umap().UMAP(**options).fit(z)
     tensors = _state(found)
     if _agree(z, options, tensors, found):
         _write(path, tensors)
     return found
+
+
+def _umap() -> Any:
+    """Import UMAP, whose functions are compiled into files beside it or in the home folder.
+
+    In a container that can write to neither, the files of this process lie in a temporary folder.
+
+    Raises:
+        ArgumentError: if no temporary folder can be written either.
+    """
+    try:
+        return importlib.import_module("umap")
+    except RuntimeError as error:  # numba's, while functions with a cache are defined
+        if "cannot cache function" not in str(error):
+            raise
+    try:
+        folder = tempfile.mkdtemp(prefix="hyperinit-numba-")
+    except OSError as error:
+        raise ArgumentError(
+            f"method neigh must have a folder for its compiled functions, got none that can be written ({error}). "
+            f"Set NUMBA_CACHE_DIR to one, or choose another method."
+        ) from None
+    atexit.register(_remove, folder, os.getpid())
+    importlib.import_module("numba").config.CACHE_DIR = folder
+    return importlib.import_module("umap")
+
+
+def _remove(folder: str, process: int) -> None:
+    if os.getpid() == process:  # a fork inherits the exit handler, but its parent still needs the folder
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _key(z: np.ndarray, options: dict[str, Any]) -> str:
@@ -62,16 +95,14 @@ def _state(fitted_map: Any) -> dict[str, Tensor]:
 
 def _restored(z: np.ndarray, options: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
     """Make an unfitted map and set the attributes that the inverse reads."""
-    import umap
-    from umap import distances
-
+    umap = _umap()
     found = umap.UMAP(**options)
     for name, value in tensors.items():
         setattr(found, name, value.item() if name in NUMBERS else value.numpy())
     # The inverse starts from the anchors' latents; these attributes have the values that `fit` sets for dense input.
     found._raw_data, found._sparse_data, found._initial_alpha = z, False, found.learning_rate
     found._metric_kwds = found._output_metric_kwds = {}
-    found._inverse_distance_func = distances.named_distances_with_gradients[found.metric]
+    found._inverse_distance_func = umap.distances.named_distances_with_gradients[found.metric]
     return found
 
 
@@ -95,6 +126,8 @@ def _read(path: Path, count: int) -> dict[str, Tensor]:
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
+    if not path.is_absolute():
+        return  # there is no home folder
     try:
         with replacing(path) as temporary:
             save_file(tensors, temporary, {HEADER: json.dumps({"digest": headers.digest({}, tensors)})})

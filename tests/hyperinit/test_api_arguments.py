@@ -1,15 +1,20 @@
 """Arguments of the public functions: bad ones are refused before anything moves, and the choice of parameters works."""
 
 import dataclasses
+import inspect
 import os
+import re
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
+from module_states import same, state
 from seeds import gen
+from torch import nn
 
 import hyperinit
-from hyperinit.errors import ArgumentError, UnknownNameError
+from hyperinit.errors import ArgumentError, HyperinitError, UnknownNameError
 from hyperinit.nets import cnn
 from hyperinit.representation import HyperRepresentation
 from hyperinit.samplers import METHODS
@@ -60,6 +65,45 @@ def test_a_bad_strength_does_not_move_the_generator(artifact):
     with pytest.raises(ArgumentError, match="strength"):
         hyperinit.init_(cnn(), artifact, strength=9, generator=generator)
     assert torch.equal(generator.get_state(), before)
+
+
+WRONG = {
+    "none": None, "bool": True, "int": 5, "huge": 10**400, "text": "x", "bytes": b"x", "list": ["kde"],
+    "dict": {"a": 1}, "pattern": re.compile("0.*"), "object": object(), "nan": float("nan"), "complex": 1j,
+    "scalar": torch.tensor(0.5), "tensor": torch.tensor([0.1, 0.2]), "array": np.array(["auto"]), "class": nn.Linear,
+    "module": nn.ReLU(),
+}  # fmt: skip
+RIGHT = {  # kinds of values that an argument may have
+    "source": "", "plan": "none", "method": "none", "strength": "none", "include": "none", "exclude": "none",
+    "skip_frozen": "bool", "calibrate": "none", "select": "none", "oversample": "none", "generator": "none", "n": "int",
+    "model": "none", "members": "none", "spread": "bool", "example_input": "none",
+}  # fmt: skip
+CALLS = {
+    (call, name): [kind for kind in WRONG if kind not in RIGHT.get(name, "").split()]
+    for call in ("init_", "plan", "ensemble")
+    for name in inspect.signature(getattr(hyperinit, call)).parameters
+}
+
+
+@pytest.mark.parametrize(("call", "name"), CALLS)
+@pytest.mark.filterwarnings("ignore::hyperinit.MismatchWarning")
+def test_each_argument_of_each_wrong_type_is_refused_and_nothing_is_written(artifact, call, name):
+    generator = gen()
+    moved = generator.get_state()
+    for kind in CALLS[call, name]:
+        if (call, name, kind) == ("init_", "model", "module") or (name in ("calibrate", "select") and kind in LOADERS):
+            continue
+        net = cnn()
+        before = state(net)
+        given = {"source": artifact} | ({"n": 2} if call == "ensemble" else {"model": net})
+        given |= {} if call == "plan" else {"generator": generator}
+        with pytest.raises(HyperinitError):
+            getattr(hyperinit, call)(**given | {name: WRONG[kind]})
+        assert same(net, before)
+        assert torch.equal(generator.get_state(), moved), kind
+
+
+LOADERS = ("text", "bytes", "list", "dict", "array")  # iterable: their items are refused as batches
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if not name.startswith("neigh")])

@@ -7,8 +7,8 @@ from hyperinit.fitting import apply_, make_plan
 
 
 def put(module, layout, weights, *, generator=None, strength=1.0, layer_stats=None, **choice):
-    """Plan with the options in `choice`, and write a weight vector into the module."""
-    plan = make_plan(module, layout, **choice)
+    """Plan with the options in `choice`, and write one weight vector (D,), or several (k, D), into the module."""
+    plan = make_plan(module, layout, members=1 if weights.ndim == 1 else len(weights), **choice)
     return apply_(module, plan, weights, generator=generator, strength=strength, layer_stats=layer_stats)
 
 

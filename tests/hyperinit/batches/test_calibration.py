@@ -6,11 +6,14 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 
 import hyperinit
-from hyperinit.batches.calibration import Kept, calibrate_
-from hyperinit.errors import ArgumentError
+from hyperinit.batches.calibration import calibrate_
+from hyperinit.batches.kept import Kept
+from hyperinit.errors import ArgumentError, BatchError
 from hyperinit.fitting import make_plan
 from hyperinit.layout import Layout
 from hyperinit.nets import cnn
+
+pytestmark = pytest.mark.filterwarnings("ignore:the module must compute")  # the norms under test
 
 
 class Net(nn.Module):
@@ -112,7 +115,9 @@ def interrupted(batches):
 @pytest.mark.parametrize(
     ("second", "error", "message"),
     [
-        (torch.zeros(2, 5, 8, 8), RuntimeError, "channels"),
+        (torch.zeros(2, 5, 8, 8), BatchError, r"^batch 2 must be inputs .*, got float32 \(2, 5, 8, 8\): .*channels"),
+        (torch.zeros(1, 1, 8, 8), BatchError, "^batch 2 .* more than 1 value per channel .*; .* drop_last=True$"),
+        (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), BatchError, "^batch 2 .*got uint8.* parameters' dtype, float32$"),
         ({"x": torch.zeros(2, 1, 8, 8)}, ArgumentError, "^a batch must be a tensor, .* got dict$"),
         (torch.full((2, 1, 8, 8), torch.nan), ArgumentError, "^BatchNorm statistics must be finite, got .* 'body.1'"),
     ],
@@ -150,6 +155,46 @@ def test_without_a_batch_norm_nothing_is_asked_of_the_loader():
     before = tensors(plain)
     assert calibrate_(plain, []) is plain
     assert same(tensors(plain), before)
+
+
+def test_an_empty_batch_is_refused_and_not_counted(net, batches):
+    before = tensors(net)
+    with pytest.raises(ArgumentError, match=r"^batch 2 must hold at least one input, got the shape \(0, 1, 8, 8\)$"):
+        calibrate_(net, [batches[0], batches[0][:0]])
+    assert same(tensors(net), before)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_compiled_norms_are_not_passed_over():
+    with pytest.raises(ArgumentError, match=r"^a model must be calibrated before torch\.jit compiles it, got 1 as"):
+        calibrate_(torch.jit.script(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))), [torch.zeros(3, 2)])
+
+
+class TwoInputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(1)
+
+    def forward(self, x, mask):
+        return self.norm(x) * mask
+
+
+def test_a_model_that_needs_two_inputs_is_refused_in_words(batches):
+    with pytest.raises(BatchError, match=r"^batch 1 must .* argument: 'mask'; .* pass a module that takes one tensor"):
+        calibrate_(TwoInputs(), batches)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.BatchNorm1d(2, device="meta"),
+        nn.LazyBatchNorm1d(),
+    ],
+    ids=["meta", "lazy"],
+)
+def test_statistics_without_values_are_refused(norm):
+    with pytest.raises(ArgumentError, match=r"^running statistics of BatchNorms must be .* got others in 1; "):
+        calibrate_(nn.Sequential(nn.BatchNorm1d(2), norm), [torch.zeros(3, 2)])
 
 
 # From init_ and ensemble
@@ -202,8 +247,9 @@ def test_norms_behind_decoded_layers_begin_as_identities(images):
     """In training mode too, where norms as they are drawn change what every decoded layer gets."""
     plain, calibrated, left = wide(), wide(), wide()
     hyperinit.init_(plain, "digits", generator=torch.Generator().manual_seed(0))
-    for net, exclude in ((calibrated, None), (left, ["1.*", "6.*"])):
-        hyperinit.init_(net, "digits", calibrate=[images], exclude=exclude, generator=torch.Generator().manual_seed(0))
+    for net, loader in ((calibrated, [images]), (left, None)):
+        hyperinit.init_(net, "digits", calibrate=loader, generator=torch.Generator().manual_seed(0))
+    calibrate_(left, [images])  # without a plan, norms normalise
     wanted = features(plain, images)
     for train in (False, True):
         torch.testing.assert_close(features(calibrated, images, train=train), wanted, atol=1e-3, rtol=1e-3)
@@ -254,7 +300,7 @@ def test_members_of_an_ensemble_keep_what_they_compute(images):
 
 def test_hooks_are_gone_afterwards(images):
     net = hyperinit.init_(wide(), "digits", calibrate=[images])
-    with pytest.raises(RuntimeError):
+    with pytest.raises(BatchError, match=r"^batch 2 must"):
         hyperinit.init_(net, "digits", calibrate=[images, images[:, :, :3]])
     assert not any(part._forward_hooks for part in net.modules())
 

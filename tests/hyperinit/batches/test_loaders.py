@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from hyperinit.batches.loaders import accuracy, check_loader, count_right, inputs_of, labelled, read
-from hyperinit.errors import ArgumentError
+from hyperinit.batches.loaders import accuracy, check_loader, count_right, inputs_of, labelled, outputs_of, read
+from hyperinit.errors import ArgumentError, BatchError
 
 X, Y = torch.zeros(4, 3), torch.tensor([0, 1, 2, 0])
 
@@ -90,3 +90,35 @@ def test_accuracy_of_nothing_is_refused():
     for batches in ([], [(X[:0], Y[:0])]):
         with pytest.raises(ArgumentError, match="needs at least one labelled input"):
             accuracy(nn.Identity(), batches)
+
+
+class Failing(nn.Module):
+    """Fails in its own way."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def forward(self, x):
+        raise self.error
+
+
+class OwnError(RuntimeError):
+    """Of the user's."""
+
+
+@pytest.mark.parametrize("error", [TypeError("no"), ValueError("no"), RuntimeError("no\nmore"), KeyError("no")])
+def test_a_batch_that_a_module_fails_on_is_named(error):
+    with pytest.raises(BatchError, match=r"^batch 3 must be inputs that .*, got float32 \(4, 3\): '?no'?; ") as found:
+        outputs_of(Failing(error), X, 3)
+    assert found.value.__cause__ is error
+    assert isinstance(found.value, ArgumentError | RuntimeError)
+
+
+@pytest.mark.parametrize(
+    "error", [OwnError("no"), torch.cuda.OutOfMemoryError("no"), MemoryError(), KeyboardInterrupt()]
+)
+def test_other_errors_pass_through(error):
+    with pytest.raises(type(error)) as found:
+        outputs_of(Failing(error), X, 3)
+    assert found.value is error

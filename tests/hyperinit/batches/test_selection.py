@@ -7,10 +7,10 @@ from torch import nn
 
 import hyperinit
 from hyperinit.batches import selection
-from hyperinit.batches.calibration import Kept
+from hyperinit.batches.kept import Kept
 from hyperinit.batches.loaders import accuracy
 from hyperinit.batches.selection import best, candidates
-from hyperinit.errors import ArgumentError
+from hyperinit.errors import ArgumentError, BatchError
 from hyperinit.nets import cnn
 
 DRAWS = 6
@@ -129,16 +129,31 @@ def test_a_shuffling_loader_is_read_once_and_moves_no_global_generator(tiny, bat
     assert all(map(torch.equal, tensors(one), tensors(two)))
 
 
-def test_judging_leaves_no_trace_in_buffers(tiny, batches):
-    class Counting(nn.Sequential):
-        def forward(self, x):
-            self.calls += 1
-            return super().forward(x)
+class Counting(nn.Sequential):
+    """Counts its calls in a buffer."""
 
-    model = Counting(*cnn())
-    model.register_buffer("calls", torch.zeros(()))
-    hyperinit.init_(model, tiny, select=batches, oversample=3)
+    def __init__(self):
+        super().__init__(*cnn())
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x)
+
+
+def test_judging_leaves_no_trace_in_buffers(tiny, batches):
+    model = hyperinit.init_(Counting(), tiny, select=batches, oversample=3)
     assert model.calls == 0
+    members = hyperinit.ensemble(2, tiny, model=Counting, select=batches, oversample=2).members
+    assert [int(member.calls) for member in members] == [0, 0]
+
+
+def test_a_batch_that_a_candidate_fails_on_is_named_and_the_model_is_as_before(tiny, batches):
+    model = cnn()
+    before = tensors(model)
+    with pytest.raises(BatchError, match=r"^batch 2 must be .* got float64 .* parameters' dtype, float32$"):
+        hyperinit.init_(model, tiny, select=[batches[0], (batches[1][0].double(), batches[1][1])], oversample=2)
+    assert all(map(torch.equal, tensors(model), before))
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_residual_network_is_aligned_and_the_rest_is_filled(layout, weights):
     apply_(module, plan, weights)
     assert torch.equal(module.norm.weight, torch.ones(8))
     assert torch.equal(module.scale, torch.full((4,), 7.0))
-    assert torch.equal(module.body.weight, layout.unflatten(weights)["3.weight"])
+    assert torch.equal(module.body.weight, layout.raw_tensors(weights)["3.weight"])
 
 
 class Tied(nn.Module):
@@ -133,7 +133,7 @@ def test_tied_parameters_are_written_once_and_stay_tied(layout, weights):
     assert [row.name for row in plan.rows] == ["embedding.weight", "body.weight", "body.bias"]
     apply_(module, plan, weights)
     assert module.head.weight is module.embedding.weight
-    assert torch.equal(module.head.weight, layout.unflatten(weights)["11.weight"])
+    assert torch.equal(module.head.weight, layout.raw_tensors(weights)["11.weight"])
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
@@ -159,7 +159,7 @@ def test_untouched_parameters_are_not_even_rounded(layout, weights):
 
 def test_decoding_is_float32_and_cast_once(layout, weights):
     module = put(cnn().to(torch.bfloat16), layout, weights)
-    assert torch.equal(module[0].weight, layout.unflatten(weights)["0.weight"].to(torch.bfloat16))
+    assert torch.equal(module[0].weight, layout.raw_tensors(weights)["0.weight"].to(torch.bfloat16))
 
 
 @pytest.mark.parametrize("fit", ["flat", "layerwise"])
@@ -177,7 +177,7 @@ def test_keep_leaves_what_is_not_decoded(layout, weights):
     plan = make_plan(module, layout, fill="keep")
     apply_(module, plan, weights)
     after = module.state_dict()
-    block = layout.unflatten(weights)["11.weight"][:, :4]
+    block = layout.raw_tensors(weights)["11.weight"][:, :4]
     torch.testing.assert_close(after["head.weight"], block * 5**0.5)  # 4 of 20 inputs: the rest is scaled up
     assert all(torch.equal(after[row.name], before[row.name]) for row in plan.rows if row.origin == "untouched")
     wider = wide()

@@ -74,7 +74,7 @@ def test_norms_with_fewer_tensors_take_what_they_have(source, layout, weights, o
 
 
 def test_a_variance_that_decodes_to_a_negative_number_is_raised(layout, weights):
-    place = layout.unflatten(torch.arange(layout.size))["1.running_var"]
+    place = layout.raw_tensors(torch.arange(layout.size))["1.running_var"]
     weights[place] = -1.0
     module = put(net(), layout, weights)
     assert (module[1].running_var > 0).all()

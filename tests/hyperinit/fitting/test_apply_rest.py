@@ -35,7 +35,7 @@ def test_flat_leaves_norms_alone(layout, weights):
 def test_the_plan_says_what_decodes_to_zero(layout, weights):
     """A wider layer's decoded outputs get zero as weights from neurons that the source does not have."""
     net = put(wide(), layout, weights)
-    plan = make_plan(wide(), layout)
+    plan = make_plan(wide(), layout, members=1)
     row = plan.rows[2]  # (12, 16, 5, 5) from (6, 8, 5, 5)
     assert row.zeros == 6 * 8 * 25 == int((net[3].weight == 0).sum())
     assert "25% zero, default draw" in str(plan)
@@ -79,7 +79,7 @@ def test_strength_outside_is_refused(layout, weights, strength):
 def test_a_resized_layer_is_mixed_row_by_row(layout, weights):
     drawn = put(wide(), layout, weights, strength=0, generator=gen(1))[3].weight
     mixed = put(wide(), layout, weights, strength=0.5, generator=gen(1))[3].weight
-    block = layout.unflatten(weights)["3.weight"]
+    block = layout.raw_tensors(weights)["3.weight"]
     torch.testing.assert_close(mixed[:6, :8], 0.5 * drawn[:6, :8] + 0.5 * block)
     torch.testing.assert_close(mixed[:6, 8:], 0.5 * drawn[:6, 8:])  # these inputs decode to zero
     assert torch.equal(mixed[6:], drawn[6:])
@@ -88,7 +88,7 @@ def test_a_resized_layer_is_mixed_row_by_row(layout, weights):
 def test_zoo_fill_draws_with_the_sources_mean_and_std(layout, weights):
     stats = {layer.name: (torch.tensor(3.0), 0.5) for layer in layout.layers} | {"3": (-8.0, 0.1)}
     module = nn.Sequential(*wide(), nn.BatchNorm1d(10))
-    plan = make_plan(module, layout, fill="zoo")
+    plan = make_plan(module, layout, fill="zoo", members=1)
     assert {row.name: row.rest for row in plan.rows}["3.weight"] == Rest("zoo", "3")
     apply_(module, plan, weights, layer_stats=stats, generator=gen())
     assert module[3].weight[6:].mean().item() == pytest.approx(-8, abs=0.02)

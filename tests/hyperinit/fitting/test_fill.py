@@ -89,6 +89,12 @@ def test_a_reset_that_needs_arguments_is_none():
     assert has_default(module)
 
 
+def test_a_reset_of_compiled_code_without_a_signature_is_none():
+    module = nn.Linear(2, 2)
+    module.reset_parameters = module.weight.zero_
+    assert not has_default(module)
+
+
 def test_what_no_reset_writes_comes_back_as_it_is():
     module = nn.Sequential(nn.ParameterList([torch.full((2,), 3.0)]))
     assert default_draws(module, {"0.0"})["0.0"].eq(3).all()

@@ -1,6 +1,4 @@
-"""Layers are paired in order, and their inputs are mapped to each other."""
-
-import itertools
+"""Layers of a module, maps of their inputs, and the places of several networks in them."""
 
 import pytest
 import torch
@@ -8,17 +6,17 @@ from fitting_cases import place
 from torch import nn
 
 from hyperinit.fitting.match import (
-    Layer,
-    align,
     inputs_of,
+    match_norms,
     match_runs,
     match_tensors,
     module_layers,
-    similarity,
+    side_by_side,
     source_layers,
 )
+from hyperinit.fitting.pairing import Layer, pair
 from hyperinit.layout import Layout
-from hyperinit.nets import cnn
+from hyperinit.nets import cnn, resnet
 
 
 def conv(out, inputs, kernel):
@@ -27,48 +25,6 @@ def conv(out, inputs, kernel):
 
 def linear(out, inputs):
     return Layer("linear", (out, inputs), {})
-
-
-def best_by_trying_all(source, target):
-    """Slow oracle: the best sum of similarities over every monotone pairing."""
-    totals = [0.0]
-    for size in range(1, min(len(source), len(target)) + 1):
-        for left in itertools.combinations(range(len(source)), size):
-            for right in itertools.combinations(range(len(target)), size):
-                totals.append(sum(similarity(source, target, a, b) for a, b in zip(left, right, strict=True)))
-    return max(totals)
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_alignment_is_monotone_and_the_best_of_all(seed):
-    g = torch.Generator().manual_seed(seed)
-
-    def chain(length):
-        sizes = torch.randint(1, 9, (length, 3), generator=g).tolist()
-        return [conv(*s) if s[2] % 2 else linear(*s[:2]) for s in sizes]
-
-    source, target = chain(4), chain(6)
-    pairs = align(source, target)
-    assert pairs == sorted(pairs)
-    assert len({a for a, _ in pairs}) == len({b for _, b in pairs}) == len(pairs)
-    assert all(source[a].kind == target[b].kind for a, b in pairs)
-    total = sum(similarity(source, target, a, b) for a, b in pairs)
-    assert total == pytest.approx(best_by_trying_all(source, target))
-
-
-def test_inserted_layers_are_left_out_and_ends_meet():
-    source = source_layers(Layout.of(cnn()))
-    skip = [source[0], conv(8, 8, 1), source[1], conv(6, 6, 1), source[2], linear(20, 20), source[3], source[4]]
-    assert align(source, skip) == [(0, 0), (1, 2), (2, 4), (3, 6), (4, 7)]
-    wide_head = [conv(64, 3, 7), conv(64, 64, 3), linear(1000, 512)]
-    assert (0, 0) in align(source, wide_head)
-    assert (4, 2) in align(source, wide_head)
-
-
-def test_fewer_layers_than_the_source():
-    source = source_layers(Layout.of(cnn()))
-    assert align(source, [source[1], source[4]]) == [(1, 0), (4, 1)]
-    assert align(source, []) == []
 
 
 def test_grouped_and_shared_layers():
@@ -123,4 +79,60 @@ def test_tensors_and_runs_cover_the_vector():
     for name, value in net.named_parameters():
         for source, block in (by_layer[name], runs[name]):
             assert source == name
-            assert torch.equal(block.decode(vector, tuple(value.shape))[0], layout.unflatten(vector)[name])
+            assert torch.equal(block.decode(vector, tuple(value.shape))[0], layout.raw_tensors(vector)[name])
+
+
+def places(source, module):
+    """The number of networks side by side, and their places by parameter."""
+    layout = Layout.of(source)
+    pairs = pair(source_layers(layout), module_layers(module))
+    count = side_by_side(layout, module, pairs)
+    blocks = match_tensors(layout, module_layers(module), pairs, count) | match_norms(layout, module, count)
+    return count, {
+        name: (block.members.outputs, block.members.inputs) for name, (_, block) in blocks.items() if block.members
+    }
+
+
+def net(a, b, c, *, pixels=9, channels=1):
+    return nn.Sequential(
+        nn.Conv2d(channels, a, 5), nn.Tanh(), nn.Conv2d(a, b, 5), nn.Flatten(), nn.Linear(b * pixels, c), nn.Tanh(),
+        nn.Linear(c, 10),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("module", "count"),
+    [
+        (net(8, 6, 20), 1),
+        (net(24, 18, 60), 3),
+        (net(31, 18, 60), 3),
+        (net(24, 17, 60), 2),
+        (net(24, 18, 20), 1),
+        (net(4, 18, 60), 1),
+        (net(24, 18, 60, channels=3), 3),
+        (net(24, 18, 60, pixels=25), 3),
+        (net(8 * 40, 6 * 40, 20 * 40), 16),
+    ],
+)
+def test_the_least_ratio_of_widths_says_how_many_networks_fit(module, count):
+    assert places(net(8, 6, 20), module)[0] == count
+
+
+def test_members_have_outputs_and_inputs_of_their_own_and_share_images_and_logits():
+    _, found = places(net(8, 6, 20), net(16, 13, 41, pixels=25, channels=3))
+    weights = {name: place for name, place in found.items() if name.endswith("weight")}
+    assert weights == {"0.weight": (8, 0), "2.weight": (6, 8), "4.weight": (20, 6 * 25), "6.weight": (0, 20)}
+    assert {name: place[0] for name, place in found.items()} == {
+        f"{layer}.{key}": outputs for layer, outputs in ((0, 8), (2, 6), (4, 20), (6, 0)) for key in ("weight", "bias")
+    }
+
+
+def test_members_of_a_residual_network_have_the_same_channels_in_all_layers_of_a_stage():
+    count, found = places(resnet(8, 4), resnet(14, 9))
+    assert count == 2
+    assert found["conv1.weight"] == (4, 0)
+    assert found["layer1.0.conv2.weight"] == (4, 4)
+    assert found["layer2.0.downsample.0.weight"] == (8, 4)
+    assert found["layer2.0.downsample.1.running_var"] == (8, 0)
+    assert found["fc.weight"] == (0, 16)
+    assert not any(name.startswith("layer1.1") for name in found)

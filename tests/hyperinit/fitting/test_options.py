@@ -1,12 +1,15 @@
 """Options are checked and normalised when they are built, and a plan's options cannot be contradicted."""
 
 import dataclasses
+import re
 
+import numpy as np
 import pytest
+import torch
 
 from hyperinit.errors import ArgumentError, UnknownNameError
 from hyperinit.fitting import Options
-from hyperinit.fitting.options import DEFAULTS, Default, check_strength, passed
+from hyperinit.fitting.options import DEFAULTS, Default, check_min_share, check_strength, passed
 
 
 @pytest.mark.parametrize(
@@ -19,6 +22,17 @@ from hyperinit.fitting.options import DEFAULTS, Default, check_strength, passed
         ({"strength": float("nan")}, ArgumentError, r"^strength must be in \[0, 1\], got nan$"),
         ({"strength": "1"}, ArgumentError, r"^strength must be in \[0, 1\], got '1'$"),
         ({"include": 3}, ArgumentError, "^include must be a pattern or several patterns, got 3$"),
+        ({"exclude": re.compile("0.*")}, ArgumentError, "^exclude must be a pattern or several patterns, got re.comp"),
+        ({"exclude": torch.ones(2)}, ArgumentError, "^exclude must be a pattern or several patterns, got tensor"),
+        ({"include": b"0.*"}, ArgumentError, "^include must be a pattern or several patterns, got b'0"),
+        ({"include": {"0.*": 1}}, ArgumentError, "^include must be a pattern or several patterns, got {"),
+        ({"method": ["kde"]}, ArgumentError, "^method must be the name of a method or None, got "),
+        ({"skip_frozen": "no"}, ArgumentError, "^skip_frozen must be True or False, got 'no'"),
+        ({"skip_frozen": None}, ArgumentError, "^skip_frozen must be True or False, got None"),
+        ({"strength": True}, ArgumentError, "^strength must be in .0, 1., got True"),
+        ({"strength": torch.tensor(0.5)}, ArgumentError, "^strength must be in .0, 1., got tensor"),
+        ({"fit": ["auto"]}, UnknownNameError, "^unknown fit "),
+        ({"fill": np.array("zoo")}, UnknownNameError, "^unknown fill "),
         ({"exclude": ["a", 3]}, ArgumentError, "^exclude must hold only strings, got 3$"),
     ],
 )
@@ -31,6 +45,13 @@ def test_a_bad_value_is_refused(choice, error, message):
 def test_a_strength_in_the_unit_interval_is_accepted(strength):
     check_strength(strength)
     assert Options(strength=strength).strength == strength
+
+
+@pytest.mark.parametrize("share", [None, "0.1", True, [0.1], torch.tensor(0.5), float("nan"), 1j, -0.1, 10**400])
+def test_a_least_share_is_a_number_in_the_unit_interval(share):
+    check_min_share(0)
+    with pytest.raises(ArgumentError, match=r"^min_share must be in \[0, 1\], got "):
+        check_min_share(share)
 
 
 @pytest.mark.parametrize("patterns", ["0.*", ["0.*"], ("0.*",), iter(["0.*"])])

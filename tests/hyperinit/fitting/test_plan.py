@@ -44,7 +44,7 @@ def test_a_share_that_is_reached_exactly_is_enough():
 def test_the_refusal_shows_the_table_and_what_to_do():
     plan = Plan("layerwise", ROWS)
     message = (
-        f"decoded weights must reach at least 99.0% of the module's parameters, got 58.33%:\n\n{plan}\n\n"
+        f"the source must decide at least 99.0% of the module's parameters, got 58.33%:\n\n{plan}\n\n"
         "pass min_share=0.583 to proceed anyway, or take a source whose network is more like this module"
     )
     with pytest.raises(PlanError, match=f"^{re.escape(message)}$"):
@@ -95,6 +95,11 @@ def test_the_method_and_a_fixed_strength_are_printed():
     foot = [str(Plan("flat", ROWS, options=options)).splitlines()[-1] for options in (Options(), FIXED)]
     assert foot[0] == "fit: flat; strength: 1 for the source's own task, 0.5 for another task"
     assert foot[1] == "fit: flat; method: kde; strength: 0.0"
+
+
+def test_control_characters_of_names_are_printed_as_escapes():
+    row = Row("a\x1b[31m\n", (1,), "resized", "b\x07", 1, DRAWN)
+    assert str(Plan("layerwise", (row,))).splitlines()[2].split()[:4] == ["a\\x1b[31m\\n", "1", "resized", "b\\x07"]
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])

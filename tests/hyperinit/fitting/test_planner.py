@@ -6,8 +6,8 @@ from fitting_cases import Residual
 from torch import nn
 
 from hyperinit.errors import LayoutError, PlanError
-from hyperinit.fitting import Options, make_plan
-from hyperinit.fitting.plan import DRAWN, KEPT, Rest
+from hyperinit.fitting import Options, apply_, make_plan
+from hyperinit.fitting.plan import DRAWN, KEPT, Plan, Rest, Row
 from hyperinit.layout import Layout
 from hyperinit.nets import cnn
 
@@ -77,7 +77,7 @@ def test_attention_is_filled_and_not_decoded(layout):
 def test_the_fill_zoo_counts_layers_without_the_sources_norms():
     source = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 6, 3), nn.Flatten(), nn.Linear(24, 2))
     module = nn.Sequential(nn.Conv2d(1, 8, 3), nn.Conv2d(8, 12, 3), nn.Flatten(), nn.Linear(48, 3))
-    rest = {row.name: row.rest for row in make_plan(module, Layout.of(source), fill="zoo").rows}
+    rest = {row.name: row.rest for row in make_plan(module, Layout.of(source), fill="zoo", members=1).rows}
     assert [rest[f"{name}.weight"] for name in (0, 1, 3)] == [Rest("zoo", "0"), Rest("zoo", "2"), Rest("zoo", "4")]
 
 
@@ -96,3 +96,52 @@ def test_options_come_as_one_object_or_by_name(layout):
     assert make_plan(cnn(), layout, options, fit="exact").options == Options(fit="exact", fill="keep", exclude="0.*")
     with pytest.raises(TypeError, match="fits"):
         make_plan(cnn(), layout, fits="flat")
+
+
+EMPTY = {
+    "no outputs": lambda: nn.Sequential(nn.Conv2d(1, 8, 5), nn.Flatten(), nn.Linear(4608, 0)),
+    "no inputs": lambda: nn.Sequential(nn.Conv2d(1, 8, 5), nn.Flatten(), nn.Linear(0, 10)),
+    "no channels in": lambda: nn.Sequential(nn.Conv2d(0, 8, 5), nn.Linear(5, 10)),
+    "no channels out": lambda: nn.Sequential(nn.Conv2d(1, 0, 5), nn.Conv2d(0, 6, 5), nn.Linear(36, 10)),
+    "neither": lambda: nn.Sequential(nn.Conv2d(1, 8, 5), nn.Linear(0, 0)),
+    "no norm": lambda: nn.Sequential(nn.Conv2d(1, 8, 5), nn.BatchNorm2d(0), nn.Embedding(0, 3)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize("fit", ["auto", "flat", "layerwise"])
+@pytest.mark.parametrize("name", EMPTY)
+def test_layers_without_weights_are_planned_and_written_like_others(layout, name, fit):
+    module = EMPTY[name]()
+    plan = make_plan(module, layout, fit=fit)
+    assert 0 <= plan.decoded_share <= 1
+    assert "weights" in str(plan)
+    apply_(module, plan, torch.ones(layout.size), strength=0.5)
+
+
+def test_a_plan_of_no_weights_at_all_has_a_share_of_0():
+    plan = Plan("layerwise", (Row("head.weight", (0, 3), "filled", None, 0, DRAWN),))
+    assert plan.decoded_share == plan.size == 0
+    assert "of 0 weights" in str(plan)
+    plan.check(0)
+    with pytest.raises(PlanError, match=r"at least 10\.0%"):
+        plan.check(0.1)
+
+
+NORMS = {
+    "batch": lambda: nn.BatchNorm2d(8), "layer": lambda: nn.LayerNorm([8, 8, 8]), "rows": lambda: nn.LayerNorm([8, 8]),
+    "last": lambda: nn.LayerNorm(8), "group": lambda: nn.GroupNorm(2, 8), "wide": lambda: nn.LayerNorm([16, 8, 8]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fit", ["auto", "flat", "layerwise"])
+@pytest.mark.parametrize("source", NORMS)
+@pytest.mark.parametrize("name", NORMS)
+def test_norms_of_any_number_of_axes_meet_in_a_plan(name, source, fit):
+    def net(norm):
+        return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), norm(), nn.Flatten(), nn.Linear(512, 10))
+
+    layout, module = Layout.of(net(NORMS[source])), net(NORMS[name])
+    before = module[1].weight.detach().clone()
+    apply_(module, make_plan(module, layout, fit=fit), torch.full((layout.size,), 2.0))
+    assert module[1].weight.shape == before.shape

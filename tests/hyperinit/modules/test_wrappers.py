@@ -106,3 +106,28 @@ def test_the_first_fsdp_is_refused_with_the_way_out():
 
     with pytest.raises(PlanError, match=r"call init_ before wrapping, or use torch.distributed.fsdp.fully_shard$"):
         plain(nn.Sequential(FullyShardedDataParallel()))
+
+
+class Counting(nn.Module):
+    """A parametrisation that counts its calls, in evaluation mode too."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, weight):
+        self.calls = self.calls + 1
+        return weight * 2
+
+    def right_inverse(self, weight):
+        return weight / 2
+
+
+def test_reading_a_weight_leaves_the_buffers_of_its_parametrisation():
+    net = nn.Linear(2, 1)
+    nn.utils.parametrize.register_parametrization(net, "weight", Counting())
+    step = net.parametrizations.weight[0]
+    before, count = step.calls, step.calls.item()
+    plain(net)
+    assert step.calls is before
+    assert step.calls == count

@@ -33,13 +33,13 @@ def test_values_arrive_and_the_rest_stays(net):
     assert [id(value) for value in net.parameters()] == ids
 
 
-def breaking(monkeypatch, at, error):
-    """Let one copy, the `at`-th, fail halfway."""
+def breaking(monkeypatch, at, error, places=None):
+    """Let one copy, the `at`-th, fail halfway. With `places`, only copies into these addresses count."""
     copy, count = torch.Tensor.copy_, iter(range(1000))
 
     def failing(tensor, value):
         copy(tensor, value)
-        if next(count) == at:
+        if (places is None or tensor.data_ptr() in places) and next(count) == at:
             tensor.view(-1)[:1].fill_(torch.nan)
             raise error
         return tensor
@@ -69,13 +69,13 @@ def test_an_exception_in_any_copy_leaves_all_as_they_were(net, monkeypatch, erro
 
 
 @pytest.mark.parametrize("error", ERRORS)
-@pytest.mark.parametrize("at", range(10))
+@pytest.mark.parametrize("at", range(8))
 def test_init_is_all_or_nothing_at_each_parameter(artifact, monkeypatch, error, at):
     model = cnn()
     before = state(model)
-    hyperinit.load(artifact)  # which copies too
+    places = {value.data_ptr() for value in model.parameters()}
     with monkeypatch.context() as patch:
-        breaking(patch, at, error)
+        breaking(patch, at, error, places)
         with pytest.raises(error):
             hyperinit.init_(model, artifact)
     assert same(model, before)

@@ -5,7 +5,7 @@ import torch
 from anchor_sets import WITHOUT_NOISE, anchors, rows_of
 from seeds import gen
 
-from hyperinit.samplers import SamplerOptions, fitted
+from hyperinit.samplers import SamplerOptions, fitted, kde
 from hyperinit.samplers.kde import nearest
 
 
@@ -84,3 +84,14 @@ def test_an_outlier_has_no_neighbours():
     assert near[9].tolist() == [9, 9, 9]
     assert not (near[:9] == 9).any()
     assert len(set(nearest(z, 3)[9].tolist())) == 3  # without a reach it has some
+
+
+@pytest.mark.parametrize("reach", [float("inf"), 1.5])
+def test_many_points_are_compared_block_by_block_with_the_same_result(monkeypatch, reach):
+    """All distances of 16,384 anchors at once would take 1 GiB, and a file of 0.2 MB can hold so many."""
+    points = torch.randn(50, 4, generator=gen())
+    points[7] = points[40]
+    whole = nearest(points, 6, reach=reach)
+    monkeypatch.setattr(kde, "BLOCK", 8)
+    assert torch.equal(nearest(points, 6, reach=reach), whole)
+    assert nearest(points, 1).tolist() == [[row] for row in range(50)]

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -99,3 +100,12 @@ def test_a_flat_embedding_is_refused_after_a_limited_number_of_blocks(sampler, m
 def test_nothing_heavy_is_loaded_before_the_first_use():
     code = "import sys, hyperinit.samplers.neigh; print({'umap', 'scipy', 'sklearn'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_the_filters_of_warnings_survive_draws_in_several_threads(sampler):
+    """The filters belong to the process: blocks that overlap would restore each other's."""
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda seed: sampler.sample(2, gen(seed % 2)), range(16)))
+    assert warnings.filters == before
+    assert all(torch.equal(found[place], found[place % 2]) for place in range(16))

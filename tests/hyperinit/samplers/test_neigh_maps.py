@@ -1,7 +1,10 @@
 """The disk cache of maps: equal draws, no second fit, and a new fit in place of a damaged file."""
 
+import importlib
 import json
+import os
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ import torch
 import umap
 from safetensors.torch import load_file, save_file
 
+from hyperinit.errors import ArgumentError
 from hyperinit.files import cache, headers
 from hyperinit.samplers import neigh_maps
 
@@ -115,3 +119,60 @@ def test_a_read_only_folder_means_another_fit(tmp_path, fits, monkeypatch):
     for _ in range(2):
         neigh_maps.fitted(latents(), OPTIONS)
     assert len(fits) == 2
+
+
+class Locked(RuntimeError):
+    """What numba raises where it can write nowhere."""
+
+
+@pytest.fixture
+def locked(monkeypatch):
+    """An installation in which `import umap` fails until numba has a folder; gives the folders that it was given."""
+    import numba
+
+    real, folders = importlib.import_module, []
+
+    def imported(name):
+        if name == "umap" and not numba.config.CACHE_DIR:
+            raise Locked("cannot cache function 'rdist': no locator available for file 'layouts.py'")
+        folders.append(numba.config.CACHE_DIR)
+        return real(name)
+
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.setattr(neigh_maps.importlib, "import_module", imported)
+    return folders
+
+
+def test_without_a_folder_that_can_be_written_numba_gets_a_temporary_one(locked):
+    assert neigh_maps._umap().UMAP is umap.UMAP
+    [folder] = set(map(Path, filter(None, locked)))
+    assert folder.is_dir()
+    assert folder.stat().st_mode & 0o077 == 0  # numba unpickles what lies there
+    neigh_maps._remove(str(folder), os.getpid() + 1)
+    assert folder.is_dir()  # a fork leaves it alone
+    neigh_maps._remove(str(folder), os.getpid())
+    assert not folder.exists()
+
+
+def test_without_any_folder_that_can_be_written_the_error_says_what_to_do(locked, monkeypatch):
+    def refuse(prefix):
+        raise OSError("read-only file system")
+
+    monkeypatch.setattr(neigh_maps.tempfile, "mkdtemp", refuse)
+    with pytest.raises(ArgumentError, match=r"got none that can be written \(read-only.*Set NUMBA_CACHE_DIR to one"):
+        neigh_maps._umap()
+
+
+def test_other_errors_of_the_import_are_not_hidden(monkeypatch):
+    def broken(name):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(neigh_maps.importlib, "import_module", broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        neigh_maps._umap()
+
+
+def test_without_a_home_folder_no_map_is_stored(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    neigh_maps._write(Path("~nosuchuser/map.safetensors"), {"a": torch.zeros(1)})
+    assert not [*tmp_path.iterdir()]
