@@ -5,25 +5,20 @@ Letters used for tensor shapes: n members, B inputs in a batch.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from hyperinit import nets
 from hyperinit.batches.loaders import count_right
-from hyperinit.ensembles.file import COMBINE, FORMAT, NEEDS, check_finite, check_header, check_members, fill_members
-from hyperinit.ensembles.side_by_side import SideBySide, stacked_forward
-from hyperinit.errors import LONGEST, ArgumentError, ArtifactError, HyperinitError, LayoutError, UnknownNameError
-from hyperinit.files import headers
-from hyperinit.files.atomic import replacing
+from hyperinit.ensembles import file
+from hyperinit.ensembles.chains import Watch
+from hyperinit.ensembles.file import COMBINE
+from hyperinit.ensembles.side_by_side import stacked_forward
+from hyperinit.errors import ArgumentError, shown, unknown
 
 
 @dataclass(frozen=True)
@@ -62,12 +57,13 @@ class Ensemble(nn.Module):
     True
     """
 
-    def __init__(self, members: Sequence[nn.Module], *, combine: str = "probabilities") -> None:
+    def __init__(self, members: Iterable[nn.Module], *, combine: str = "probabilities") -> None:
         super().__init__()
         if combine not in COMBINE:
-            close = get_close_matches(combine, COMBINE, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(COMBINE)}"
-            raise UnknownNameError(f"unknown combine {combine!r}; {hint}")
+            raise unknown("combine", combine, COMBINE)
+        if not isinstance(members, Iterable):
+            raise ArgumentError(f"members must be a list of modules, got {type(members).__name__}")
+        members = list(members)
         if not members:
             raise ArgumentError("members must hold at least one module, got none")
         for member in members:
@@ -79,23 +75,27 @@ class Ensemble(nn.Module):
             raise ArgumentError("members must not share parameters, got some that do; make each one anew")
         self.members = nn.ModuleList(members)
         self.combine = combine
-        self._side_by_side = SideBySide(self.members)
+        self._watch = Watch()
 
     def member_outputs(self, x: Tensor) -> Tensor:
         """Return each member's logits, (n, B, classes).
 
+        Members that are plain chains of the same layers run side by side, with one call per layer, where that gives
+        what they give one by one. Otherwise each member is called.
+
         Raises:
-            ArgumentError: if the members' outputs differ in shape, or have fewer than two dimensions.
+            ArgumentError: if there are no members, or if their outputs are no tensors, differ in shape, or have fewer
+                than two dimensions.
         """
-        # stacked_forward takes batches of images only; torch.compile does not trace the cache of `allowed`
-        if x.ndim == 4 and len(x) and not torch.compiler.is_compiling() and self._side_by_side.allowed():
-            return stacked_forward(list(self.members), x)
-        outputs = [member(x) for member in self.members]
-        shapes = list(dict.fromkeys(tuple(output.shape) for output in outputs))
-        if len(shapes) > 1:
-            raise ArgumentError(f"members must return tensors of one shape, got {', '.join(map(str, shapes))}")
-        if len(shapes[0]) < 2:
-            raise ArgumentError(f"members must return logits (B, classes), got {shapes[0]}")
+        members = list(self.members)
+        steps = self._watch.steps(members, x)
+        if steps is not None:
+            try:
+                return stacked_forward(steps, x)
+            except RuntimeError:
+                pass  # the members raise it again below, with a message about one member's layer
+        outputs = [member(x) for member in members]
+        _check_outputs(outputs)
         return torch.stack(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -104,21 +104,39 @@ class Ensemble(nn.Module):
 
     @torch.no_grad()
     def accuracy(self, x: Tensor, y: Tensor, *, batch: int = 1024) -> Accuracies:
-        """Return the accuracy of the ensemble and of every member on inputs (B, ...) with labels (B,), int64.
+        """Return the accuracy of the ensemble and of every member on inputs (B, ...).
 
         The ensemble stays in its present mode, training or evaluation.
 
+        Args:
+            x: inputs, (B, ...).
+            y: class indices, integers (B,), or (B, ...) if the members return (B, classes, ...).
+            batch: number of inputs at once.
+
         Raises:
-            ArgumentError: if x and y differ in length or are empty, or as for `member_outputs`.
+            ArgumentError: if x and y are no tensors, differ in length or are empty, if y does not have the shape of
+                the outputs without their classes, or as for `member_outputs`.
         """
+        if not isinstance(x, Tensor) or not isinstance(y, Tensor) or not x.ndim or not y.ndim:
+            raise ArgumentError(f"x and y must be tensors (B, ...), got {type(x).__name__} and {type(y).__name__}")
         if len(x) != len(y) or not len(y):
             raise ArgumentError(f"x and y must be of one length of at least 1, got {len(x)} and {len(y)}")
-        right = torch.zeros(len(self.members) + 1)
+        if type(batch) is not int or batch < 1:
+            raise ArgumentError(f"batch must be a positive integer, got {shown(batch)}")
+        right = torch.zeros(len(self.members) + 1, dtype=torch.int64)
         for inputs, labels in zip(x.split(batch), y.split(batch), strict=True):
             outputs = self.member_outputs(inputs)
-            right += count_right(torch.cat([self._combined(outputs)[None], outputs]), labels).cpu()
-        joint, *members = (right / len(y)).tolist()
+            right += self._count_right(torch.cat([self._combined(outputs)[None], outputs]), labels).cpu()
+        joint, *members = (right.double() / y.numel()).tolist()
         return Accuracies(joint, tuple(members))
+
+    @staticmethod
+    def _count_right(outputs: Tensor, labels: Tensor) -> Tensor:
+        """Count the right answers of outputs (n, B, classes, ...) with labels (B, ...), int64 (n,)."""
+        expected = (outputs.shape[1], *outputs.shape[3:])
+        if labels.shape != expected:
+            raise ArgumentError(f"y must hold labels of shape {expected} for these outputs, got {tuple(labels.shape)}")
+        return count_right(outputs.movedim(2, -1).flatten(1, -2), labels.flatten())
 
     def member_states(self) -> list[dict[str, Tensor]]:
         """Return one state dict per member, as `load_state_dict` takes them."""
@@ -127,30 +145,14 @@ class Ensemble(nn.Module):
     def save(self, path: str | Path) -> None:
         """Write all members into one safetensors file. The file is complete or absent.
 
-        It describes the members' network if that is a plain `nn.Sequential`, see `hyperinit.nets`. Otherwise `load`
-        needs a factory.
+        It describes the members' network if that is one for all members and `hyperinit.nets` can describe it. Otherwise
+        `load` needs a factory.
 
         Raises:
-            ArtifactError: if a parameter is not finite; nothing is written.
+            ArtifactError: if `load` would refuse the file, as it does parameters that are not finite, values that are
+                no dense tensors, and dtypes that docs/artifact.md does not list; nothing is written.
         """
-        first = self.members[0]
-        try:
-            architecture = nets.describe(first) if type(first) is nn.Sequential else None
-        except LayoutError:
-            architecture = None
-        header = {
-            "format": FORMAT, "needs": NEEDS, "n": len(self.members), "combine": self.combine,
-            "architecture": architecture,
-        }  # fmt: skip
-        tensors = {
-            f"{index}.{name}": value.detach().cpu().contiguous().clone()
-            for index, state in enumerate(self.member_states())
-            for name, value in state.items()
-        }
-        check_finite(self.members)
-        header["digest"] = headers.digest(header, tensors)
-        with replacing(Path(path)) as temporary:
-            save_file(tensors, temporary, {"hyperinit-ensemble": json.dumps(header)})
+        file.write(Path(path), list(self.members), self.combine)
 
     @classmethod
     def load(cls, path: str | Path, *, model: Callable[[], nn.Module] | None = None) -> Ensemble:
@@ -161,40 +163,37 @@ class Ensemble(nn.Module):
             model: makes one member; needed if the file does not describe the members' network.
 
         Raises:
-            ArgumentError: if a factory is needed.
+            ArgumentError: if a factory is needed, or if it makes no module.
             ArtifactError: if the file is missing, damaged or altered, or its tensors do not match the members.
         """
-        path = Path(path)
-        try:
-            with headers.opened(path, "hyperinit-ensemble") as (header, file):
-                found = headers.shapes(file, headers.DTYPES)
-                check_header(header, len(found))
-                architecture = header["architecture"]
-                if model is None and architecture is None:
-                    raise ArgumentError(f"model must be given: {path} does not describe the members' network")
-                if model is None:
-                    check_members(header["n"], architecture, found)
-                tensors = {name: file.get_tensor(name) for name in found}
-                if header.pop("digest", None) not in (None, headers.digest(header, tensors)):
-                    raise ArtifactError("its contents do not match the digest in its header")
-                members = [nets.build(architecture) if model is None else model() for _ in range(header["n"])]
-                fill_members(members, tensors)
-            check_finite(members)
-        except ArgumentError:
-            raise
-        except FileNotFoundError:
-            raise ArtifactError(f"{path} must be an ensemble that was saved whole, got: no such file") from None
-        except (OSError, SafetensorError, HyperinitError) as error:
-            raise ArtifactError(
-                f"{path} must be an ensemble that was saved whole, got: {str(error)[:LONGEST]}"
-            ) from None
-        return cls(members, combine=header["combine"])
+        members, combine = file.read(Path(path), model)
+        return cls(members, combine=combine)
 
     def _combined(self, outputs: Tensor) -> Tensor:
         if self.combine == "logits":
             return outputs.mean(0)
-        return outputs.log_softmax(2).logsumexp(0) - math.log(len(outputs))
+        return outputs.log_softmax(2).logsumexp(0) - math.log(len(self.members))
 
     def extra_repr(self) -> str:
         """Name the way of combining in the module's repr."""
         return f"combine={self.combine!r}"
+
+
+def _check_outputs(outputs: Sequence[Tensor]) -> None:
+    """Compare the shapes of the members' outputs, without a step that ties a tracer to the shapes that it sees.
+
+    Raises:
+        ArgumentError: as for `Ensemble.member_outputs`.
+    """
+    if not outputs:
+        raise ArgumentError("members must hold at least one module, got none")
+    for output in outputs:
+        if not hasattr(type(output), "__torch_function__"):  # tensors, and the stand-ins of torch.fx
+            raise ArgumentError(f"members must return tensors, got {type(output).__name__}")
+    if torch._C._get_tracing_state() or not all(isinstance(output, Tensor) for output in outputs):
+        return
+    if any(output.shape != outputs[0].shape for output in outputs):
+        shapes = list(dict.fromkeys(str(tuple(output.shape)) for output in outputs))
+        raise ArgumentError(f"members must return tensors of one shape, got {', '.join(shapes)}")
+    if outputs[0].ndim < 2:
+        raise ArgumentError(f"members must return logits (B, classes), got {tuple(outputs[0].shape)}")

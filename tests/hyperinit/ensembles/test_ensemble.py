@@ -143,11 +143,33 @@ def test_outputs_must_agree(x, outputs, message, combine):
 
 @pytest.mark.parametrize(
     ("members", "message"),
-    [([], r"members must hold at least one module, got none"), ([torch.tanh], r"members must be modules, got builtin")],
+    [
+        ([], r"members must hold at least one module, got none"),
+        (iter([]), r"members must hold at least one module, got none"),
+        ([torch.tanh], r"members must be modules, got builtin"),
+        (nn.Linear(2, 2), r"members must be a list of modules, got Linear"),
+        (3, r"members must be a list of modules, got int"),
+    ],
 )
 def test_members_must_be_modules(members, message):
     with pytest.raises(ArgumentError, match=message):
         Ensemble(members)
+
+
+def test_members_may_come_from_a_generator(members, x):
+    assert torch.equal(Ensemble(net for net in members)(x), Ensemble(members)(x))
+
+
+def test_outputs_must_be_tensors(x):
+    with pytest.raises(ArgumentError, match=r"^members must return tensors, got tuple$"):
+        Ensemble([nn.MaxPool1d(2, return_indices=True)])(x)
+
+
+def test_members_must_not_be_taken_away(members, x):
+    ensemble = Ensemble(members)
+    ensemble.members = nn.ModuleList()
+    with pytest.raises(ArgumentError, match=r"^members must hold at least one module, got none$"):
+        ensemble(x)
 
 
 def test_unknown_combine_helps(members):
@@ -171,6 +193,38 @@ def test_accuracy_says_what_each_member_and_all_together_reach(members, x, combi
 def test_accuracy_needs_one_label_for_each_input(members, x):
     with pytest.raises(ArgumentError, match="x and y must be of one length of at least 1, got 7 and 6"):
         Ensemble(members).accuracy(x, torch.zeros(6).long())
+
+
+@pytest.mark.parametrize("combine", ["probabilities", "logits"])
+def test_accuracy_counts_the_labels_of_every_further_axis(combine):
+    members = [nn.Conv2d(3, 5, 1), nn.Conv2d(3, 5, 1)]
+    x, y = torch.randn(6, 3, 4, 2, generator=gen()), torch.arange(48).reshape(6, 4, 2) % 5
+    ensemble = Ensemble(members, combine=combine)
+    found = ensemble.accuracy(x, y, batch=4)
+    assert found.members == pytest.approx([(net(x).argmax(1) == y).float().mean().item() for net in members])
+    assert found.joint == pytest.approx((ensemble(x).argmax(1) == y).float().mean().item())
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (torch.zeros(7, 1).long(), r"y must hold labels of shape \(7,\) for these outputs, got \(7, 1\)"),
+        (torch.zeros(7, 3).long(), r"y must hold labels of shape \(7,\) for these outputs, got \(7, 3\)"),
+        (torch.zeros(7), "labels must be class indices, integers"),
+        (torch.full((7,), 3), r"labels must be in 0\.\.2, got 3\.\.3"),
+        ([0] * 7, r"x and y must be tensors \(B, \.\.\.\), got Tensor and list"),
+        (torch.tensor(0), "x and y must be tensors"),
+    ],
+)
+def test_accuracy_needs_labels_of_the_outputs(members, x, y, message):
+    with pytest.raises(ArgumentError, match=message):
+        Ensemble(members).accuracy(x, y)
+
+
+@pytest.mark.parametrize("batch", [0, -1, 1.5, None, True])
+def test_accuracy_needs_a_positive_batch(members, x, batch):
+    with pytest.raises(ArgumentError, match="batch must be a positive integer, got"):
+        Ensemble(members).accuracy(x, torch.zeros(7).long(), batch=batch)
 
 
 def test_member_states_load_into_single_networks(members, x):
