@@ -37,7 +37,7 @@ def test_columns_follow_the_layout_of_the_network():
     found = checkpoints(8)
     zoo = convert(found)
     for row, weights in zip(zoo.weights, found.weights, strict=True):
-        state = found.layout.unflatten(weights)
+        state = found.layout.views(weights)
         assert torch.equal(row, zoo.layout.flatten(state))
     assert not torch.equal(zoo.weights, found.weights)
 

@@ -1,18 +1,22 @@
-"""Files of checkpoints: which files are found, which tensors are read, and the errors of bad files."""
+"""Files of checkpoints: which are found in folders, by patterns and in lists, and which are left out."""
 
-import argparse
+import json
 import os
-import pickle
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
 
 from hyperinit.errors import ArgumentError, ZooError
-from hyperinit_training.checkpoints.files import NESTED, find_files, read_state
+from hyperinit_training.checkpoints.files import check_pointer, find_files, is_index, parts_of
+from hyperinit_training.machine.run_files import write_tensors
 
-STATE = {"conv.weight": torch.arange(6.0).view(2, 3), "conv.bias": torch.tensor([7.0, 8.0])}
+ENDINGS = ".safetensors, .pt, .pth, .ckpt, .bin, .tar"
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+
+
+def names(source):
+    return list(find_files(source).paths)
 
 
 @pytest.fixture
@@ -26,19 +30,19 @@ def folder(tmp_path):
 
 
 def test_a_folder_gives_its_checkpoints_with_those_of_subfolders(folder):
-    found = find_files(folder)
+    found = find_files(folder).paths
     assert list(found) == ["a.safetensors", "b.pt", "run/c.pth", "run/deep/d.pt"]
     assert found["run/c.pth"] == folder / "run" / "c.pth"
 
 
 def test_a_glob_gives_what_it_matches(folder):
-    assert list(find_files(f"{folder}/*")) == ["a.safetensors", "b.pt"]
-    assert list(find_files(f"{folder}/run/**/*.pt*")) == ["c.pth", "deep/d.pt"]
+    assert names(f"{folder}/*") == ["a.safetensors", "b.pt"]
+    assert names(f"{folder}/run/**/*.pt*") == ["c.pth", "deep/d.pt"]
 
 
 def test_a_list_is_relative_to_its_own_folder(folder, tmp_path):
     (tmp_path / "list.txt").write_text(f"# best of each\nzoo/run/c.pth\n\n{folder}/b.pt\n")
-    assert list(find_files(tmp_path / "list.txt")) == ["b.pt", "run/c.pth"]
+    assert names(tmp_path / "list.txt") == ["b.pt", "run/c.pth"]
 
 
 @pytest.mark.parametrize(
@@ -46,8 +50,8 @@ def test_a_list_is_relative_to_its_own_folder(folder, tmp_path):
     [
         ("zoo/b.pt\nzoo/run/../b.pt\n", r"list.txt must list every file once, got .*run/../b.pt again$"),
         ("zoo/b.pt\nzoo/gone.pt\n", r"list.txt must list .* files, got .*gone.pt, which does not exist$"),
-        ("zoo/notes.md\n", r"list.txt must list .safetensors, .pt, .pth files, got .*notes.md$"),
-        ("# nothing\n", r"list.txt must hold .safetensors, .pt, .pth files, got none$"),
+        ("zoo/notes.md\n", rf"list.txt must list {ENDINGS} files, got .*notes.md$"),
+        ("# nothing\n", rf"list.txt must hold {ENDINGS} files, got none$"),
     ],
 )
 def test_a_list_that_cannot_be_used_is_explained(folder, tmp_path, lines, message):
@@ -65,109 +69,179 @@ def test_a_source_must_be_a_folder_a_pattern_or_a_list(folder, name):
 
 @pytest.mark.parametrize("pattern", ["run/empty*", ""])
 def test_nothing_found_is_an_error(tmp_path, pattern):
-    with pytest.raises(ZooError, match=r"must hold .safetensors, .pt, .pth files, got none$"):
+    with pytest.raises(ZooError, match=rf"must hold {ENDINGS} files, got none$"):
         find_files(f"{tmp_path}/{pattern}")
 
 
-def equal(found, wanted):
-    return list(found) == list(wanted) and all(torch.equal(found[name], value) for name, value in wanted.items())
+@pytest.mark.parametrize("name", ["best.ckpt", "pytorch_model.bin", "checkpoint-9.pth.tar", "last.pt.tar", "old.tar"])
+def test_the_usual_endings_of_training_loops_are_found(tmp_path, name):
+    for zipped in (True, False):
+        torch.save({"w": torch.ones(1)}, tmp_path / name, _use_new_zipfile_serialization=zipped)
+        assert names(tmp_path) == names(f"{tmp_path}/*") == [name]
 
 
-@pytest.mark.parametrize("key", [None, *NESTED])
-@pytest.mark.parametrize("zipped", [True, False])
-def test_state_dicts_are_found_where_training_loops_put_them(tmp_path, key, zipped):
-    whole = {"epoch": 3, "optimizer": {"step": torch.tensor(1)}, key: STATE} if key else STATE
-    torch.save(whole, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
-    assert equal(read_state(tmp_path / "a.pt"), STATE)
-
-
-def test_nests_within_nests_are_found(tmp_path):
-    torch.save({"model": {"state_dict": STATE}}, tmp_path / "a.pth")
-    assert equal(read_state(tmp_path / "a.pth"), STATE)
-
-
-def test_safetensors_are_read(tmp_path):
-    save_file(STATE, tmp_path / "a.safetensors")
-    found = read_state(tmp_path / "a.safetensors")
-    assert equal({name: found[name] for name in STATE}, STATE)
+def test_other_formats_with_a_shared_ending_are_no_checkpoints(folder):
+    for name in ("data.tar", "index.bin", "old.ckpt"):
+        (folder / name).write_bytes(b"another format")
+    assert names(folder) == ["a.safetensors", "b.pt", "run/c.pth", "run/deep/d.pt"]
 
 
 @pytest.mark.parametrize(
-    "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "module.module."]
-)
-def test_prefixes_of_wrappers_are_removed(tmp_path, prefix):
-    torch.save({prefix + name: value for name, value in STATE.items()}, tmp_path / "a.pt")
-    assert equal(read_state(tmp_path / "a.pt"), STATE)
+    "name",
+    ["optimizer.pt", "scheduler.pt", "rng_state.pth", "rng_state_0.pth", "scaler.pt", "training_args.bin",
+     "optimizer.bin", "random_states_0.pt", "zero_pp_rank_0_mp_rank_00_optim_states.pt", "optimizer_1.pt"],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["folder", "pattern"])
+def test_the_state_of_a_training_beside_a_network_is_left_out(tmp_path, name, kind):
+    for file in (name, "model.safetensors"):
+        (tmp_path / "checkpoint-500").mkdir(exist_ok=True)
+        (tmp_path / "checkpoint-500" / file).write_bytes(b"PK\x03\x04")
+    found = find_files(tmp_path if kind == "folder" else f"{tmp_path}/*/*")
+    assert [path.name for path in found.paths.values()] == ["model.safetensors"]
+    assert {name.rpartition("/")[2]: why for name, why in found.left_out.items()} == {name: "state of a training"}
 
 
-def test_a_compiled_part_loses_its_prefix_and_other_names_stay(tmp_path):
-    net = nn.ModuleDict({"module_list": nn.Linear(2, 1), "head": torch.compile(nn.Linear(2, 1), backend="eager")})
-    torch.save(net.state_dict(), tmp_path / "a.pt")
-    assert list(read_state(tmp_path / "a.pt")) == ["module_list.weight", "module_list.bias", "head.weight", "head.bias"]
+def test_if_nothing_but_other_files_is_found_the_error_names_them(tmp_path):
+    (tmp_path / "optimizer.pt").touch()
+    with pytest.raises(ZooError, match=r"files, got none but optimizer.pt$"):
+        find_files(tmp_path)
 
 
-def test_a_tensor_with_and_without_prefix_is_refused(tmp_path):
-    torch.save({"w": torch.ones(1), "module.w": torch.ones(1)}, tmp_path / "a.pt")
-    with pytest.raises(ZooError, match=r"a.pt must hold every tensor once, got w with and without a prefix$"):
-        read_state(tmp_path / "a.pt")
+def test_metadata_of_macos_is_left_out(folder, tmp_path):
+    (folder / "._b.pt").write_bytes(b"\0\5\x16\7")
+    (folder / "__MACOSX").mkdir()
+    (folder / "__MACOSX" / "b.pt").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "list.txt").write_text("zoo/b.pt\nzoo/._b.pt\n")
+    assert names(folder) == ["a.safetensors", "b.pt", "run/c.pth", "run/deep/d.pt"]
+    assert names(tmp_path / "list.txt") == ["b.pt"]
+    assert set(find_files(folder).left_out) == {"._b.pt", "__MACOSX/b.pt"}
 
 
-class Harmful:
-    """Would make a file when unpickled."""
+def test_files_that_hyperinit_wrote_are_left_out(folder, tiny):
+    tiny.save(folder / "mine.safetensors")
+    save_file({"w": torch.ones(1)}, folder / "ens.safetensors", {"hyperinit-ensemble": "{}"})
+    write_tensors(folder / "runs" / "mine" / "checkpoint.safetensors", {"w": torch.ones(1)})
+    save_file({"weights": torch.ones(1)}, folder / "weights.safetensors")
+    (folder / "zoo.json").touch()
+    save_file({"w": torch.ones(1)}, folder / "sampled.safetensors", {"source": "mnist", "seed": "0"})
+    found = find_files(folder)
+    assert list(found.paths) == ["a.safetensors", "b.pt", "run/c.pth", "run/deep/d.pt", "sampled.safetensors"]
+    assert set(found.left_out.values()) == {"written by hyperinit"}
+    assert len(found.left_out) == 4
 
-    def __reduce__(self):
-        return os.system, ("touch harmed",)
+
+# Networks in several files
+
+
+def write_parts(folder, suffix=".safetensors", variant="", count=2):
+    """The files and the index of one network, as transformers writes them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = "model" if suffix == ".safetensors" else "pytorch_model"
+    parts = {f"{i}.weight": f"{stem}{variant}-{i:05}-of-{count:05}{suffix}" for i in range(1, count + 1)}
+    for tensor, name in parts.items():
+        state = {tensor: torch.ones(2)}
+        save_file(state, folder / name) if suffix == ".safetensors" else torch.save(state, folder / name)
+    index = folder / f"{stem}{suffix}.index{variant}.json"
+    index.write_text(json.dumps({"metadata": {"total_size": 16}, "weight_map": parts}))
+    return index
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
+@pytest.mark.parametrize("variant", ["", ".fp16"])
+def test_an_index_stands_for_its_parts(tmp_path, suffix, variant):
+    index = write_parts(tmp_path / "checkpoint-5", suffix, variant)
+    (tmp_path / "list.txt").write_text(f"checkpoint-5/{index.name}\n")
+    assert is_index(index)
+    assert names(tmp_path) == [f"checkpoint-5/{index.name}"]
+    for pattern in (f"{tmp_path}/**/*{suffix}", f"{tmp_path}/*/*", f"{tmp_path}/list.txt"):
+        assert list(find_files(pattern).paths.values()) == [index]
+    assert {tensor for part in parts_of(index).values() for tensor in part} == {"1.weight", "2.weight"}
+
+
+def test_parts_without_an_index_are_files_of_their_own(tmp_path):
+    """Networks may also be numbered like this: seed-00001-of-00050.pt."""
+    write_parts(tmp_path).unlink()
+    assert len(names(tmp_path)) == 2
+
+
+def test_a_network_in_two_formats_is_found_once(tmp_path):
+    write_parts(tmp_path)
+    write_parts(tmp_path, ".bin")
+    found = find_files(tmp_path)
+    assert list(found.paths) == ["model.safetensors.index.json"]
+    assert found.left_out == {"pytorch_model.bin.index.json": "the same network as model.safetensors.index.json"}
+    save_file({"w": torch.ones(1)}, tmp_path / "model.safetensors")
+    assert names(tmp_path) == ["model.safetensors"]
 
 
 @pytest.mark.parametrize(
-    ("content", "named"),
+    ("text", "message"),
     [
-        (nn.Linear(2, 1), "torch.nn.modules.linear.Linear"),
-        ({"state_dict": STATE, "args": argparse.Namespace(lr=1)}, "argparse.Namespace"),
-        (Harmful(), "posix.system"),
+        ("{", r"index.json is not JSON"),
+        ("[" * 100_000, r"index.json must be JSON of a few levels"),
+        ("[]", r"index.json must hold a weight_map from tensors to files, it does not; copy it again$"),
+        ('{"weight_map": {}}', r"must hold a weight_map"),
+        ('{"weight_map": {"w": 3}}', r"must hold a weight_map"),
+        ('{"weight_map": {"w": "../model.safetensors"}}', r"must name .* files beside it, got ../model.safetensors$"),
+        ('{"weight_map": {"w": "model.pkl"}}', r"must name .* files beside it, got model.pkl$"),
+        ('{"weight_map": {"w": "gone.safetensors"}}', r"parts beside it, it lacks gone.safetensors; copy it$"),
+        (
+            POINTER,
+            r"index.json must be the file itself, got a Git LFS pointer .*; run `git lfs pull`",
+        ),
     ],
 )
-def test_pickled_objects_are_named_and_not_run(tmp_path, monkeypatch, content, named):
-    monkeypatch.chdir(tmp_path)
-    torch.save(content, tmp_path / "a.pt")
-    message = rf"a.pt must hold tensors only, got a pickled {named}, .* torch.save\(model.state_dict\(\), path\)"
+def test_an_index_that_cannot_be_used_is_explained(tmp_path, text, message):
+    (tmp_path / "model.safetensors.index.json").write_text(text)
     with pytest.raises(ZooError, match=message):
-        read_state(tmp_path / "a.pt")
-    assert not (tmp_path / "harmed").exists()
+        find_files(tmp_path)
+
+
+# Sources that are hard to read
+
+
+def test_a_pattern_ends_where_links_make_a_circle(folder):
+    for name in ("one", "two"):
+        os.symlink(folder, folder / name)
+    os.symlink(folder / "run", folder / "aside")
+    assert names(f"{folder}/**/*.pt") == ["b.pt", "run/deep/d.pt"]
+    assert names(f"{folder}/**/**/deep/**/*.pt") == ["d.pt"]
+    assert names(f"{folder}/**") == names(folder) == ["a.safetensors", "b.pt", "run/c.pth", "run/deep/d.pt"]
+
+
+def test_a_folder_that_a_pattern_reaches_only_by_a_link_is_read(folder, tmp_path):
+    os.symlink(folder, tmp_path / "link")
+    (tmp_path / "other").mkdir()
+    os.symlink(folder / "run", tmp_path / "other" / "run")
+    assert names(f"{tmp_path}/link/**/*.pth") == names(f"{tmp_path}/other/**/*.pth") == ["c.pth"]
+
+
+def test_a_folder_with_the_name_of_a_checkpoint_is_no_file(folder):
+    (folder / "epoch=1.ckpt").mkdir()
+    assert names(f"{folder}/*") == ["a.safetensors", "b.pt"]
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (torch.ones(2), r"a.pt must hold a state dict, got a Tensor$"),
-        ({"net": STATE, "epoch": 3}, r"at the top or under state_dict, .*, got a dict under 'net'$"),
-        ({**STATE, "lr": 0.1}, r"a.pt must hold a state dict.*got a float under 'lr'$"),
-        ({3: torch.ones(1)}, r"got a Tensor under 3$"),
-        ({}, r"got an empty one$"),
-    ],
+    ("raw", "names"),
+    [(b"\xef\xbb\xbfzoo/b.pt\r\nzoo/run/c.pth\r\n", ["b.pt", "run/c.pth"]), ("zoo/b.pt".encode("utf-16"), None)],
 )
-def test_what_is_no_state_dict_is_refused(tmp_path, content, message):
-    torch.save(content, tmp_path / "a.pt")
-    with pytest.raises(ZooError, match=message):
-        read_state(tmp_path / "a.pt")
-
-
-@pytest.mark.parametrize("kind", ["a.pt", "old.pt", "a.safetensors"])
-def test_half_written_files_are_named(tmp_path, kind):
-    path = tmp_path / kind
-    if kind == "a.safetensors":
-        save_file(STATE, path)
+def test_a_list_may_begin_with_a_byte_order_mark_and_must_be_utf_8(folder, tmp_path, raw, names):
+    (tmp_path / "list.txt").write_bytes(raw)
+    if names is None:
+        with pytest.raises(ArgumentError, match=r"list.txt must be UTF-8 text, got UTF-16; save it again as UTF-8$"):
+            find_files(tmp_path / "list.txt")
     else:
-        torch.save(STATE, path, _use_new_zipfile_serialization=kind == "a.pt")
-    whole = path.read_bytes()
-    for keep in (0, 1, 3, 8, *range(20, len(whole), len(whole) // 20), len(whole) - 1):
-        path.write_bytes(whole[:keep])
-        with pytest.raises(ZooError, match=rf"{kind} "):
-            read_state(path)
+        assert list(find_files(tmp_path / "list.txt").paths) == names
 
 
-def test_other_bytes_and_plain_pickles_are_refused(tmp_path):
-    for content in (b"hello", b"<html>", bytes(1000), pickle.dumps({"a": 1}, 2), pickle.dumps(Harmful(), 2)):
-        (tmp_path / "a.pt").write_bytes(content)
-        with pytest.raises(ZooError, match=r"a.pt "):
-            read_state(tmp_path / "a.pt")
+@pytest.mark.parametrize("source", ["a" * 5000, "a" * 5000 + "/*", "a\0b", "a\0*"])
+def test_a_source_that_no_system_can_open_is_refused(source):
+    with pytest.raises((ArgumentError, ZooError)):
+        find_files(source)
+
+
+def test_a_pointer_of_git_lfs_is_named(tmp_path):
+    (tmp_path / "a.bin").write_text(POINTER)
+    assert names(tmp_path) == ["a.bin"], "it is not left out in silence"
+    with pytest.raises(ZooError, match=r"a.bin must be the file itself, got a Git LFS pointer .*; run `git lfs pull`"):
+        check_pointer(tmp_path / "a.bin")

@@ -1,21 +1,16 @@
 """The report on a zoo: text and data agree, and averages are compared with the scores of their members."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from branched_zoo import make, zoo
+from torch import nn
 
-from hyperinit.cli import main
 from hyperinit.errors import ArgumentError
 from hyperinit_training.checkpoints.inspect import inspect_zoo
-from hyperinit_training.checkpoints.read import Checkpoints
-
-MINE = """
-from torch import nn
-def make(): return nn.Sequential(nn.Linear(6, 40), nn.BatchNorm1d(40), nn.Linear(40, 2))
-def weight(module): return module[0].weight.abs().mean()
-"""
+from hyperinit_training.checkpoints.read import Checkpoints, Origin, read_checkpoints
 
 
 def test_the_text_agrees_with_the_data():
@@ -44,7 +39,7 @@ def test_skipped_and_equal_networks_are_in_the_text():
 def test_averages_are_scored_within_families_and_across():
     """The score depends on the projection onto the first network, so only averages of siblings keep it."""
     found = zoo([5, 5])
-    first = found.layout.unflatten(found.weights[0])["0.weight"]
+    first = found.layout.views(found.weights[0])["0.weight"]
 
     def along(module):
         weight = module[0].weight.detach()
@@ -75,58 +70,48 @@ def test_an_evaluation_needs_a_network():
         inspect_zoo(zoo([8]), evaluate=float)
 
 
-# The command
+def test_the_text_says_which_file_key_and_prefix_were_taken_and_what_was_not_read():
+    origins = (Origin("state_dict", "model.", ("loss.weight",)),) * 5 + (Origin(),) * 4
+    found = replace(zoo([5, 4]), origins=origins, other_files={"optimizer.pt": "state of a training"})
+    text, data = inspect_zoo(found)
+    assert (
+        "taken from  5 files such as 0.pt: key state_dict, prefix model., without loss.weight; "
+        "4 files such as 5.pt: the whole file, no prefix\n"
+        "not read    1 file such as optimizer.pt: state of a training\n"
+    ) in text
+    assert data["files"][0] == {"name": "0.pt", "key": "state_dict", "prefix": "model.", "left_out": ["loss.weight"]}
+    assert data["other_files"] == {"optimizer.pt": "state of a training"}
+    assert json.loads(json.dumps(data)) == data
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Two families of five networks, one network with NaN, and a Python module that makes the network."""
-    found = zoo([5, 5])
-    found.weights[9, 0] = float("nan")
-    (tmp_path / "mine_of_inspect.py").write_text(MINE)
-    (tmp_path / "zoo").mkdir()
-    for name, row in zip(found.names, found.weights, strict=True):
-        torch.save(found.layout.write_(make(), row).state_dict(), tmp_path / "zoo" / name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "zoo"
+def test_a_network_on_the_meta_device_gives_the_same_report(tmp_path):
+    """All addresses on the meta device are 0, which once made all its tensors of one shape the same."""
+
+    def square():
+        return nn.Sequential(*[nn.Linear(6, 6) for _ in range(3)])
+
+    def on_meta():
+        with torch.device("meta"):
+            return square()
+
+    for seed in range(8):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            torch.save(square().state_dict(), tmp_path / f"{seed}.pt")
+    wanted = inspect_zoo(read_checkpoints(tmp_path, model=square))
+    assert inspect_zoo(read_checkpoints(tmp_path, model=on_meta)) == wanted
 
 
-def test_the_command_reads_a_folder(folder, capsys):
-    assert main(["zoo", "inspect", "zoo"]) == 0
-    out = capsys.readouterr().out
-    assert out.startswith("9 models of 442 parameters")
-    assert "NaN, inf    1 models, left out: 9.pt\n" in out
-    assert "families    2 of 5, 4 models" in out
+def test_an_evaluation_that_changes_its_network_scores_averages_of_whole_ones():
+    def halved(module):
+        score = float(module[0].weight.float().mean())
+        module.half()
+        del module[1]
+        return score
 
-
-def test_the_command_evaluates_by_name(folder, capsys):
-    names = ["--model", "mine_of_inspect:make", "--evaluate", "mine_of_inspect:weight"]
-    assert main(["zoo", "inspect", "zoo/*.pt", *names, "--json"]) == 0
-    data = json.loads(capsys.readouterr().out)
-    assert [(row["of"], row["models"]) for row in data["averages"]] == [("family 0", 5), ("family 1", 4), ("all", 9)]
-
-
-def test_the_command_takes_scores(folder, capsys, tmp_path):
-    (tmp_path / "s.json").write_text(json.dumps([{"file": f"{i}.pt", "score": i / 10} for i in range(9)]))
-    assert main(["zoo", "inspect", "zoo", "--scores", "s.json"]) == 0
-    assert "scores      min 0.0000, median 0.4000, max 0.8000" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["gone"], "a zoo must be given as a folder"),
-        (["zoo", "--model", "mine_of_inspect:mak"], "did you mean make?"),
-        (["zoo", "--model", "hyperinit.nets:cnn"], "0.pt must hold the network's tensors, got missing 3.weight"),
-        (["zoo", "--evaluate", "mine_of_inspect:weight"], "--evaluate needs --model, got none"),
-    ],
-)
-def test_wrong_arguments_of_the_command_are_explained(folder, capsys, arguments, message):
-    assert main(["zoo", "inspect", *arguments]) == 1
-    assert message in capsys.readouterr().err
-
-
-def test_the_command_explains_itself(capsys):
-    with pytest.raises(SystemExit, match="0"):
-        main(["zoo", "inspect", "--help"])
-    assert capsys.readouterr().out.startswith("usage: hyperinit zoo inspect")
+    found = zoo([5, 4])
+    _, data = inspect_zoo(found, model=make, evaluate=halved)
+    means = found.weights[:, :240].mean(1)
+    assert [row["score"] for row in data["averages"]] == pytest.approx(
+        [means[:5].mean().item(), means[5:].mean().item(), means.mean().item()], abs=1e-6
+    )

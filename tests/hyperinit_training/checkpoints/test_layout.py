@@ -103,3 +103,48 @@ def test_many_differences_are_cut_short():
     wanted = {str(i): (i,) for i in range(9)}
     assert differences({}, wanted).endswith("missing 3 (3,); and 5 more")
     assert differences(wanted, dict(reversed(wanted.items()))) == ""
+
+
+def test_tensors_on_the_meta_device_are_not_tied():
+    """All their addresses are 0."""
+    with torch.device("meta"):
+        net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+        tied = Tied()
+    assert StateLayout.of_module(net) == StateLayout.of_module(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)))
+    assert StateLayout.of_module(tied) == StateLayout.of_module(Tied())
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (lambda: torch.eye(2).to_sparse(), "a torch.sparse_coo tensor"),
+        (lambda: torch.eye(2).to_sparse_csr(), "a torch.sparse_csr tensor"),
+        (lambda: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8), "a quantized tensor of torch.qint8"),
+        (lambda: torch.nested.nested_tensor([torch.ones(2)]), "a nested tensor"),
+        (lambda: torch.nn.UninitializedBuffer(), "a lazy tensor, which has no shape before the network has run once"),
+    ],
+)
+def test_networks_with_other_than_dense_tensors_are_refused(net, value, kind):
+    net.register_buffer("adj", value())
+    with pytest.raises(LayoutError, match=rf"must hold dense tensors, got {kind} in adj$"):
+        StateLayout.of_module(net)
+
+
+def test_extra_states_of_modules_are_no_tensors():
+    class Extra(nn.Linear):
+        def get_extra_state(self):
+            return {"scale": 3}
+
+        def set_extra_state(self, state):
+            pass
+
+    layout = StateLayout.of_module(Extra(2, 1))
+    assert layout.write_(Extra(2, 1), torch.arange(3.0)).bias.item() == 2
+
+
+def test_a_tensor_that_cannot_be_written_is_named():
+    net = nn.Linear(2, 1)
+    net.register_buffer("scale", torch.ones(1).expand(4))
+    with pytest.raises(LayoutError, match=r"must hold tensors that can be written, got scale: "):
+        StateLayout.of_module(net).write_(net, torch.arange(7.0))

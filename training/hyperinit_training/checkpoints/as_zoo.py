@@ -45,8 +45,9 @@ def as_zoo(  # noqa: PLR0913
     wanted = max(1, round(holdout * len(same))) if holdout else 0  # a holdout > 0 takes at least one network
     count = max(0, min(wanted, len(same) - LEAST_MODELS))  # and leaves LEAST_MODELS to train on
     held = set(torch.randperm(len(same), generator=torch.Generator().manual_seed(seed))[:count].tolist())
-    scores = torch.zeros(len(found)) if found.scores is None else found.scores
-    epochs = torch.zeros(len(found)) if found.epochs is None else found.epochs
+    unknown = torch.zeros(len(found), dtype=torch.float32)
+    scores = unknown if found.scores is None else found.scores
+    epochs = unknown if found.epochs is None else found.epochs
     rows = zip(models, families.tolist(), epochs.tolist(), scores.tolist(), strict=True)
     snapshots = tuple(
         Snapshot(number, family, epoch, "val" if number in held else "train", score, score)

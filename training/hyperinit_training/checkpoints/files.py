@@ -1,164 +1,260 @@
-"""Find the checkpoint files of a zoo, and read the state dict of each file.
-
-Only tensors and plain containers are unpickled.
-"""
+"""Find the checkpoint files of a zoo, and leave out the files that training loops and hyperinit write beside them."""
 
 from __future__ import annotations
 
 import glob
 import os
-import pickle
 import re
-from collections.abc import Mapping
-from functools import lru_cache
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file
-from torch import Tensor
+from safetensors import SafetensorError, safe_open
 
-from hyperinit.errors import ArgumentError, ZooError
+from hyperinit.errors import ArgumentError, ZooError, listed, one_line
+from hyperinit.files.found import POINTED, POINTER, is_pointer
+from hyperinit.files.texts import read_json, read_text
+from hyperinit_training.machine.run_files import DIGEST
 
-SUFFIXES = (".safetensors", ".pt", ".pth")
-NESTED = ("state_dict", "model_state_dict", "model")  # keys under which training loops store the state dict
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".tar")  # .pth.tar ends in .tar
+SHARED = (".ckpt", ".bin", ".tar")  # suffixes that other programs use for other formats
+# The names of an index of transformers: model.safetensors.index.json, pytorch_model.bin.index.fp16.json
+INDEX = re.compile(r".+\.(?:safetensors|bin|pt)\.index(?:\.\w+)?\.json")
+PART = re.compile(r"(.+?)(\.\w+)?-\d+-of-\d+(\.\w+)")  # such as model-00001-of-00002.safetensors
+# The files of optimizers, schedules and random generators that trainers write beside a network.
+BESIDE = re.compile(
+    r"(?:optim(?:izer)?|(?:lr_)?sched(?:uler)?|(?:grad_)?scaler|sampler|rng_states?|random_states?|training_args)"
+    r"(?:[-_]?\d+)*(?:\.\w+){1,2}|.*_optim_states\.pt"
+)
+TWINS = (  # names under which one network is saved in several formats; the first that exists is read
+    "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
+)  # fmt: skip
 
 
-def find_files(source: str | Path) -> dict[str, Path]:
-    """Return the paths of a zoo's checkpoints by name, sorted by name.
+@dataclass(frozen=True)
+class Files:
+    """The checkpoints of a zoo.
+
+    Args:
+        paths: path of each checkpoint by its name, sorted by name. A network in several files has the path of its
+            index.
+        left_out: why other files were left out, by their names.
+    """
+
+    paths: dict[str, Path]
+    left_out: dict[str, str]
+
+
+def find_files(source: str | Path) -> Files:
+    """Find a zoo's checkpoints.
 
     Args:
         source: a folder, which is searched recursively; a glob pattern; or a `.txt` file with one path a line,
             relative to the file's folder. Empty lines and lines that start with # are ignored.
 
     Returns:
-        Path of each checkpoint by its name. The name is its path relative to the common parent folder.
+        The checkpoints. A name is the path relative to the common parent folder.
 
     Raises:
-        ArgumentError: if `source` is no folder, glob pattern or `.txt` file.
+        ArgumentError: if `source` is no folder, glob pattern or `.txt` file, or cannot be read.
         ZooError: if a listed path is repeated, is missing or has another suffix, or if no checkpoint is found.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
-    >>> for name in ("b.pt", "a.safetensors", "notes.md"):
+    >>> for name in ("b.pt", "a.safetensors", "optimizer.pt", "notes.md"):
     ...     (folder / name).touch()
-    >>> list(find_files(folder))
-    ['a.safetensors', 'b.pt']
+    >>> find_files(folder)  # doctest: +ELLIPSIS
+    Files(paths={'a.safetensors': ...}, left_out={'optimizer.pt': 'state of a training'})
     """
     place = Path(source)
+    try:
+        root, found = _candidates(place, str(source))
+    except (OSError, ValueError) as error:
+        if isinstance(error, ArgumentError | ZooError):
+            raise
+        reason = f"{error.strerror} for {one_line(error.filename)}" if isinstance(error, OSError) else error
+        raise ArgumentError(f"{one_line(source)} must be a zoo that can be read, got: {reason}") from None
+    kept, out = _sorted_out(found)
+    if not kept:
+        others = f"none but {listed(sorted(path.name for path in out), 3)}" if out else "none"
+        raise ZooError(f"{one_line(source)} must hold {', '.join(SUFFIXES)} files, got {others}")
+    root = root or Path(os.path.commonpath([path.parent for path in kept]))
+    return Files(
+        dict(sorted((path.relative_to(root).as_posix(), path) for path in kept)),
+        dict(sorted((os.path.relpath(path, root), why) for path, why in out.items())),
+    )
+
+
+def _candidates(place: Path, source: str) -> tuple[Path | None, list[Path]]:
+    """Return the root of the names, or None, and all files whose names are those of checkpoints."""
     if place.is_dir():
-        root, found = place, [path for path in place.rglob("*") if path.suffix in SUFFIXES and path.is_file()]
-    elif place.is_file() and place.suffix == ".txt":
-        found = _listed(place)
-        root = _common(found)
-    elif glob.has_magic(str(source)):
-        found = [Path(path) for path in glob.glob(str(source), recursive=True) if path.endswith(SUFFIXES)]
-        root = _common(found)
-    else:
-        raise ArgumentError(
-            f"a zoo must be given as a folder, a glob pattern or a .txt file of paths, got {str(source)!r}"
-            f"{'' if place.exists() else ', which does not exist'}"
-        )
-    if not found:
-        raise ZooError(f"{source} must hold {', '.join(SUFFIXES)} files, got none")
-    return dict(sorted((path.relative_to(root).as_posix(), path) for path in found))
+        walked = os.walk(place, onerror=_cannot_list)
+        return place, [Path(root, name) for root, _, names in walked for name in names if _named(Path(root, name))]
+    if place.is_file() and place.suffix == ".txt":
+        return None, _listed(place)
+    if glob.has_magic(source):
+        return None, [path for path in map(Path, dict.fromkeys(_globbed(source, set()))) if _named(path)]
+    raise ArgumentError(
+        f"a zoo must be given as a folder, a glob pattern or a .txt file of paths, got {source!r}"
+        f"{'' if place.exists() else ', which does not exist'}"
+    )
+
+
+def _cannot_list(error: OSError) -> None:
+    raise error
+
+
+def _named(path: Path) -> bool:
+    """Return whether a path names a file that may be a checkpoint."""
+    if not (path.suffix in SUFFIXES or is_index(path)) or not path.is_file():
+        return False
+    return path.suffix not in SHARED or _of_torch(path)
+
+
+def _of_torch(path: Path) -> bool:
+    """Return whether a file begins like one of `torch.save`, is a Git LFS pointer, or is empty."""
+    with path.open("rb") as file:
+        start = file.read(40)
+    return not start or start.startswith((b"PK\x03\x04", b"\x80", POINTER))
+
+
+def is_index(path: Path) -> bool:
+    """Return whether a path names the index of a network that is stored in several files."""
+    return INDEX.fullmatch(path.name) is not None
 
 
 def _listed(place: Path) -> list[Path]:
-    lines = [line.strip() for line in place.read_text(encoding="utf-8").splitlines()]
+    check_pointer(place)
+    lines = [line.strip() for line in read_text(place).splitlines()]
     found = [place.parent / line for line in lines if line and not line.startswith("#")]
     seen = set()
     for path in found:
-        if not path.is_file() or path.suffix not in SUFFIXES:
-            raise ZooError(f"{place} must list {', '.join(SUFFIXES)} files, got {path}{_absent(path)}")
+        if not path.is_file() or not (path.suffix in SUFFIXES or is_index(path)):
+            absent = "" if path.exists() else ", which does not exist"
+            raise ZooError(f"{place} must list {', '.join(SUFFIXES)} files, got {one_line(path)}{absent}")
         if path.resolve() in seen:
-            raise ZooError(f"{place} must list every file once, got {path} again")
+            raise ZooError(f"{place} must list every file once, got {one_line(path)} again")
         seen.add(path.resolve())
     return found
 
 
-def _absent(path: Path) -> str:
-    return "" if path.exists() else ", which does not exist"
+def _globbed(pattern: str, done: set[tuple[Any, ...]]) -> Iterator[str]:
+    """Yield the paths that match a pattern. `**` enters each folder once, so links in a circle come to an end."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        yield from glob.glob(pattern)
+        return
+    place = parts.index("**")
+    tail = parts[place:]
+    while tail and tail[0] == "**":
+        tail = tail[1:]
+    head = str(Path(*parts[:place]))
+    for top in glob.glob(head) if glob.has_magic(head) else [head]:
+        for folder in _folders(top):
+            if (key := (os.path.realpath(folder), tail)) not in done:
+                done.add(key)
+                yield from _globbed(os.path.join(glob.escape(folder), *(tail or ["*"])), done)
 
 
-def _common(paths: list[Path]) -> Path:
-    return Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
+def _folders(top: str) -> Iterator[str]:
+    """Yield a folder and all folders in it, each once. Folders come before links to them."""
+    ahead, links, seen = deque([top] if os.path.isdir(top) else []), deque[str](), set()
+    while ahead or links:
+        folder = (ahead or links).popleft()
+        place = os.stat(folder)
+        if (place.st_dev, place.st_ino) in seen:
+            continue
+        seen.add((place.st_dev, place.st_ino))
+        yield folder
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            if not entry.name.startswith(".") and entry.is_dir():
+                (links if entry.is_symlink() else ahead).append(entry.path)
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Read the state dict of one checkpoint to the CPU, with the tensor names of the unwrapped network.
+def _sorted_out(found: Iterable[Path]) -> tuple[list[Path], dict[Path, str]]:
+    """Split files into checkpoints, with an index in place of its parts, and others, each with a reason."""
+    out: dict[Path, str] = {}
+    kept: dict[Path, None] = {}
+    for path in found:
+        if why := _why_other(path):
+            out[path] = why
+        else:
+            kept[_index_of(path) or path] = None
+    for index in [path for path in kept if is_index(path)]:
+        for name in parts_of(index):
+            kept.pop(index.parent / name, None)
+    for path in list(kept):
+        twins = [path.with_name(name) for name in TWINS] if path.name in TWINS else [path]
+        if (first := next(twin for twin in twins if twin in kept)) != path:
+            out[path] = f"the same network as {first.name}"
+    return [path for path in kept if path not in out], out
 
-    The state dict may be nested under `state_dict`, `model_state_dict` or `model`. The prefixes of
-    `DistributedDataParallel` (`module.`) and `torch.compile` (`_orig_mod.`) are removed from names. Zipped torch files
-    are memory-mapped, so the state of an optimizer in the same file is not read.
+
+def _why_other(path: Path) -> str:
+    """Say why a file is no checkpoint; empty if it is one."""
+    if path.name.startswith("._") or "__MACOSX" in path.parts:
+        return "metadata of macOS"
+    if BESIDE.fullmatch(path.name):
+        return "state of a training"
+    if path.suffix == ".safetensors" and _is_ours(path):
+        return "written by hyperinit"
+    return ""
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether hyperinit wrote a safetensors file: an artifact, an ensemble, or a file of a run or of a zoo."""
+    if path.name == "weights.safetensors" and path.with_name("zoo.json").is_file():
+        return True
+    try:
+        with safe_open(path, "pt") as file:
+            keys = {*(file.metadata() or {})}
+    except (OSError, ValueError, SafetensorError):
+        return False  # damaged: reading it says so
+    return bool(keys & {"hyperinit", "hyperinit-ensemble", DIGEST})
+
+
+def _index_of(path: Path) -> Path | None:
+    """Return the index of a part of a network, if it lies beside it."""
+    named = PART.fullmatch(path.name)
+    if named is None:
+        return None
+    stem, variant, suffix = named[1], named[2] or "", named[3]
+    names = (f"{stem}{variant}{suffix}.index.json", f"{stem}{suffix}.index{variant}.json")
+    return next((path.with_name(name) for name in names if path.with_name(name).is_file()), None)
+
+
+def parts_of(index: Path) -> dict[str, set[str]]:
+    """Return the names of the tensors in each part of a network by the part's file name, from its index.
 
     Raises:
-        ZooError: if the file is truncated or damaged, holds objects other than tensors, or holds no state dict.
+        ZooError: if the index is damaged, or a file that it names is missing or lies in another folder.
     """
+    check_pointer(index)
     try:
-        if path.suffix == ".safetensors":
-            found: Any = load_file(path)
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zipped(path))
-    except Exception as error:  # a damaged file makes the readers raise nearly anything
-        raise ZooError(_unreadable(path, error)) from None
-    return _bare_names(_state_dict(found, path), path)
+        data = read_json(index)
+    except ArgumentError as error:
+        raise ZooError(str(error)) from None
+    named = data.get("weight_map") if isinstance(data, dict) else None
+    if not (isinstance(named, dict) and named and all(isinstance(name, str) for name in named.values())):
+        raise ZooError(f"{one_line(index)} must hold a weight_map from tensors to files, it does not; copy it again")
+    parts: dict[str, set[str]] = {}
+    for tensor, name in named.items():
+        parts.setdefault(name, set()).add(tensor)
+    for name in parts:
+        if Path(name).name != name or Path(name).suffix not in SUFFIXES:
+            raise ZooError(f"{one_line(index)} must name {', '.join(SUFFIXES)} files beside it, got {one_line(name)}")
+        if not index.with_name(name).is_file():
+            raise ZooError(f"{one_line(index)} must have all its parts beside it, it lacks {one_line(name)}; copy it")
+    return parts
 
 
-def _is_zipped(path: Path) -> bool:
-    """Return whether a file has the zip format of torch >= 1.6. The older format cannot be memory-mapped."""
-    with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
+def check_pointer(path: Path) -> None:
+    """Refuse a Git LFS pointer, the small text that Git stores in place of a large file.
 
-
-def _unreadable(path: Path, error: Exception) -> str:
-    """Make the message for a file that torch or safetensors failed to read."""
-    named = re.search(r"(?:GLOBAL|class|type) ([\w.]+\.[\w.]+)", str(error))
-    if isinstance(error, pickle.UnpicklingError) and named:
-        return (
-            f"{path} must hold tensors only, got a pickled {named[1]}, which would run code when read; write it "
-            "again with torch.save(model.state_dict(), path), or allow the class with "
-            "torch.serialization.add_safe_globals"
-        )
-    first = str(error).strip().splitlines()[:1]
-    return f"{path} cannot be read because it is truncated or damaged: {type(error).__name__}: {''.join(first)[:200]}"
-
-
-def _state_dict(found: Any, path: Path) -> dict[str, Tensor]:
-    """Find the nested state dict, and validate it."""
-    while inner := next((found[key] for key in NESTED if _holds(found, key)), None):
-        found = inner
-    if not isinstance(found, Mapping):
-        raise ZooError(f"{path} must hold a state dict, got a {type(found).__name__}")
-    other = {key: value for key, value in found.items() if not (isinstance(key, str) and isinstance(value, Tensor))}
-    if other or not found:
-        key, value = next(iter(other.items()), ("nothing", None))
-        raise ZooError(
-            f"{path} must hold a state dict, at the top or under {', '.join(NESTED)}, "
-            f"got {f'a {type(value).__name__} under {key!r}' if other else 'an empty one'}"
-        )
-    return dict(found)
-
-
-def _holds(found: Any, key: str) -> bool:
-    return isinstance(found, Mapping) and isinstance(found.get(key), Mapping)
-
-
-@lru_cache(maxsize=10_000)  # all files of a zoo have the same names
-def bare_name(name: str) -> str:
-    """Remove the prefixes that wrappers add to a tensor's name.
-
-    >>> bare_name("module._orig_mod.conv.weight"), bare_name("head._orig_mod.bias")
-    ('conv.weight', 'head.bias')
+    Raises:
+        ZooError: if the file is a pointer.
     """
-    return re.sub(r"^(module\.)+", "", re.sub(r"(^|\.)_orig_mod\.", r"\1", name))
-
-
-def _bare_names(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    bare: dict[str, Tensor] = {}
-    for name, value in state.items():
-        short = bare_name(name)
-        if short in bare:
-            raise ZooError(f"{path} must hold every tensor once, got {short} with and without a prefix")
-        bare[short] = value
-    return bare
+    if is_pointer(path):
+        raise ZooError(f"{one_line(path)} must be the file itself, got {POINTED}")

@@ -5,14 +5,15 @@ Letters: N networks, D values per network.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hyperinit.errors import ArgumentError
+from hyperinit.errors import ArgumentError, counted, listed, one_line
 from hyperinit_training.checkpoints.families import Families, distances, families, spread
-from hyperinit_training.checkpoints.read import Checkpoints, Evaluation, Factory, build, score_of
+from hyperinit_training.checkpoints.read import Checkpoints, Evaluation, Factory, build, own_copy, score_of
 
 KEPT = 0.98  # an average keeps the score if it reaches this share of its members' mean score
 
@@ -46,6 +47,11 @@ def inspect_zoo(
     ]
     data: dict[str, Any] = {
         "models": len(checkpoints),
+        "files": [
+            {"name": name, "key": origin.key, "prefix": origin.prefix, "left_out": list(origin.left_out)}
+            for name, origin in zip(checkpoints.names, checkpoints.origins, strict=False)
+        ],
+        "other_files": dict(checkpoints.other_files),
         "parameters": int((~layout.is_buffer).sum()),
         "buffers": int(layout.is_buffer.sum()),
         "layout": rows,
@@ -85,10 +91,11 @@ def _averages(checkpoints: Checkpoints, found: Families, model: Factory, evaluat
         groups.append(("all", list(range(len(checkpoints)))))
     module, rows = build(model), []
     for name, members in groups:
-        average = torch.zeros(checkpoints.layout.size)
+        average = torch.zeros(checkpoints.layout.size, dtype=torch.float32)
         for member in members:  # one by one: indexing with a list would copy the networks
             average += checkpoints.weights[member] / len(members)
-        score = score_of(evaluate, checkpoints.layout.write_(module, average), f"the average of {name}")
+        probe = checkpoints.layout.write_(own_copy(module, model), average)
+        score = score_of(evaluate, probe, f"the average of {name}")
         mean = float(checkpoints.scores[members].mean())
         kept = score >= mean - (1 - KEPT) * abs(mean)
         rows.append({"of": name, "models": len(members), "members_score": mean, "score": score, "kept": kept})
@@ -96,25 +103,27 @@ def _averages(checkpoints: Checkpoints, found: Families, model: Factory, evaluat
 
 
 def _text(data: dict[str, Any]) -> str:
-    width = max(len("tensor"), *(len(row["name"]) for row in data["layout"]))
+    names = [one_line(row["name"]) for row in data["layout"]]
+    width = max(len("tensor"), *map(len, names))
     shapes = [" x ".join(map(str, row["shape"])) or "scalar" for row in data["layout"]]
     wide = max(len("shape"), *map(len, shapes))
     lines = [
-        f"{data['models']} models of {data['parameters']:,} parameters and {data['buffers']:,} buffer values",
+        f"{counted(data['models'], 'model')} of {counted(data['parameters'], 'parameter')} and "
+        f"{counted(data['buffers'], 'buffer value')}",
         "",
         f"{'tensor':{width}}  {'shape':{wide}}  kind",
         *[
-            f"{row['name']:{width}}  {shape:{wide}}  {row['kind']}"
-            for row, shape in zip(data["layout"], shapes, strict=True)
+            f"{name:{width}}  {shape:{wide}}  {row['kind']}"
+            for name, row, shape in zip(names, data["layout"], shapes, strict=True)
         ],
         "",
     ]
-    facts = {
-        "left out": ", ".join(data["left_out"]) or "no tensor",
-        "NaN, inf": f"{len(data['not_finite'])} models, left out: {', '.join(data['not_finite'])}"
+    facts = _origins(data["files"], data["other_files"]) | {
+        "left out": listed(data["left_out"]) or "no tensor",
+        "NaN, inf": f"{counted(len(data['not_finite']), 'model')}, left out: {listed(data['not_finite'])}"
         if data["not_finite"]
         else "no model",
-        "duplicates": "; ".join(" = ".join(group) for group in data["duplicates"]) or "none",
+        "duplicates": listed((" = ".join(group) for group in data["duplicates"]), 10) or "none",
         "distances": _figures(data["distances"], ".4g") + " (Euclidean, between parameters)",
         "families": _families(data["families"]),
     }
@@ -122,6 +131,34 @@ def _text(data: dict[str, Any]) -> str:
         facts["scores"] = _figures(data["scores"], ".4f")
     lines += [f"{key:10}  {value}" for key, value in facts.items()]
     return "\n".join([*lines, *_verdict(data.get("averages", []), data["buffers"])])
+
+
+def _origins(files: list[dict[str, Any]], others: dict[str, str]) -> dict[str, str]:
+    """Say under which key and prefix the networks were found, and which other files were not read."""
+    places = Counter(map(_place, files))
+    examples = {_place(row): row["name"] for row in reversed(files)}
+    lines = [
+        f"{counted(count, 'file')} such as {one_line(examples[place])}: {_described(*place)}"
+        for place, count in places.most_common(5)
+    ]
+    facts = {"taken from": "; ".join(lines)} if lines else {}
+    if others:
+        reasons = Counter(others.values()).most_common()
+        first = {why: name for name, why in reversed(others.items())}
+        facts["not read"] = "; ".join(
+            f"{counted(count, 'file')} such as {one_line(first[why])}: {why}" for why, count in reasons[:5]
+        )
+    return facts
+
+
+def _place(row: dict[str, Any]) -> tuple[str, str, tuple[str, ...]]:
+    return row["key"], row["prefix"], tuple(row["left_out"])
+
+
+def _described(key: str, prefix: str, left_out: tuple[str, ...]) -> str:
+    where = f"key {one_line(key)}" if key else "the whole file"
+    names = f"prefix {one_line(prefix)}" if prefix else "no prefix"
+    return f"{where}, {names}{f', without {listed(left_out, 3)}' if left_out else ''}"
 
 
 def _figures(row: dict[str, float], style: str) -> str:
@@ -137,8 +174,10 @@ def _families(found: dict[str, Any]) -> str:
         why = f"no gap in the distances; joined below {found['cut']:.4g}, the spread of one network"
     if max(sizes) == 1:
         return f"none, no two models are related ({why})"
-    listed = ", ".join(map(str, sizes[:20])) + (", ..." if sizes[20:] else "")
-    return f"{len(sizes)} of {listed} models ({why})"
+    related = [size for size in sizes if size > 1]
+    alone = len(sizes) - len(related)
+    beside = f", and {counted(alone, 'model')} related to no other" if alone else ""
+    return f"{len(related)} of {listed(related)} models{beside} ({why})"
 
 
 def _verdict(rows: list[dict[str, Any]], buffers: int) -> list[str]:

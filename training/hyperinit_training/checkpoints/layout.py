@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hyperinit.errors import LayoutError
-from hyperinit_training.checkpoints.files import bare_name
+from hyperinit_training.checkpoints.entries import bare_name, tensors_of, why_unusable
 
 Shapes = dict[str, tuple[int, ...]]
 RUNNING = ("running_mean", "running_var")  # names of buffers where only the state dict is known
@@ -61,17 +61,22 @@ class StateLayout:
         """Read the layout of a state dict. Default of `buffers`: all running means and variances.
 
         Raises:
-            LayoutError: if a tensor is complex, or if there is no floating-point tensor.
+            LayoutError: if a tensor is complex or not dense, or if there is no floating-point tensor.
         """
         first: dict[object, str] = {}
         tied, tensors = {}, []
         for name, value in state.items():
+            if kind := why_unusable(value):
+                raise LayoutError(f"a network must hold dense tensors, got {kind} in {name}")
             if value.is_complex():
                 raise LayoutError(f"a network must hold real tensors, got {value.dtype} in {name}")
-            place = (value.data_ptr(), value.shape, value.stride())
-            if value.is_floating_point() and value.numel() and first.setdefault(place, name) != name:
+            if not value.is_floating_point():
+                continue
+            # The storage and not its address, which is 0 for all tensors on the meta device.
+            place = (value.untyped_storage()._cdata, value.storage_offset(), value.shape, value.stride())
+            if value.numel() and first.setdefault(place, name) != name:
                 tied[name] = first[place]
-            elif value.is_floating_point():
+            else:
                 buffer = name in buffers if buffers is not None else name.rsplit(".", 1)[-1] in RUNNING
                 tensors.append(StateTensor(name, tuple(value.shape), buffer))
         if not any(tensor.size for tensor in tensors):
@@ -87,7 +92,7 @@ class StateLayout:
             LayoutError: as `of`.
         """
         buffers = {bare_name(name) for name, _ in module.named_buffers()}
-        return cls.of({bare_name(name): value for name, value in module.state_dict().items()}, buffers)
+        return cls.of(tensors_of(module), buffers)
 
     @property
     def size(self) -> int:
@@ -120,7 +125,11 @@ class StateLayout:
             if name not in self.tied and (value.is_floating_point() or value.is_complex())
         }
 
-    def unflatten(self, row: Tensor) -> dict[str, Tensor]:
+    def fits(self, state: Mapping[str, Tensor]) -> bool:
+        """Return whether a state dict holds exactly the tensors of the layout, beside integer tensors."""
+        return {name: tuple(value.shape) for name, value in self.select(state).items()} == self.shapes
+
+    def views(self, row: Tensor) -> dict[str, Tensor]:
         """Return the named tensors of a row (D,) as views."""
         pairs = zip(self.tensors, self.slices.values(), strict=True)
         return {tensor.name: row[place].view(tensor.shape) for tensor, place in pairs}
@@ -130,13 +139,23 @@ class StateLayout:
         """Write a row (D,) into a network in place, and return the network. Integer tensors are not changed.
 
         Raises:
-            LayoutError: if the network's tensors differ from the layout. The network is not changed then.
+            LayoutError: if the network's tensors differ from the layout, or are on the meta device. The network is not
+                changed then.
+            LayoutError: if a tensor of the network cannot be written.
         """
-        state = self.select({bare_name(name): value for name, value in module.state_dict().items()})
+        whole = tensors_of(module)
+        if meta := next((name for name, value in whole.items() if value.is_meta), None):
+            raise LayoutError(
+                f"the network must hold values, got {meta} on the meta device; let the factory make it on the CPU"
+            )
+        state = self.select(whole)
         if problems := differences({name: tuple(value.shape) for name, value in state.items()}, self.shapes):
             raise LayoutError(f"the network must hold the tensors of the checkpoints, got {problems}")
-        for name, value in self.unflatten(row).items():
-            state[name].copy_(value)
+        for name, value in self.views(row).items():
+            try:
+                state[name].copy_(value)
+            except RuntimeError as error:  # such as an expanded tensor, whose values share one place in memory
+                raise LayoutError(f"the network must hold tensors that can be written, got {name}: {error}") from None
         return module
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
-import json
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hyperinit.errors import ZooError
+from hyperinit.errors import ArgumentError, ZooError, did_you_mean, listed, shown
+from hyperinit.files.texts import read_json, read_text
+from hyperinit_training.checkpoints.files import check_pointer
+from hyperinit_training.zoo.zoo import MOST
 
 Table = dict[str, tuple[float, float | None]]
 
@@ -35,16 +37,17 @@ def read_scores(path: Path) -> Table:
     {'a.pt': (0.9, 3.0)}
     """
     try:
-        if path.suffix == ".csv":
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                rows: Any = list(csv.DictReader(file, skipinitialspace=True))
-        elif path.suffix == ".json":
-            rows = json.loads(path.read_text(encoding="utf-8"))
+        if path.suffix not in (".csv", ".json") or not path.exists():
+            absent = "" if path.exists() else ", which does not exist"
+            raise ZooError(f"scores must be a .csv or .json file, got {path}{absent}")
+        check_pointer(path)
+        if path.suffix == ".json":
+            rows: Any = read_json(path)
         else:
-            raise ZooError(f"scores must be a .csv or .json file, got {path}")
-    except FileNotFoundError:
-        raise ZooError(f"scores must be a .csv or .json file, got {path}, which does not exist") from None
-    except (OSError, ValueError, csv.Error) as error:
+            rows = list(csv.DictReader(io.StringIO(read_text(path), newline=""), skipinitialspace=True))
+    except ArgumentError as error:
+        raise ZooError(str(error)) from None
+    except (OSError, csv.Error) as error:
         raise ZooError(f"{path} cannot be read: {type(error).__name__}: {error}") from None
     return _table(rows, path)
 
@@ -69,8 +72,8 @@ def _table(rows: Any, path: Path) -> Table:
 def _number(value: Any, path: Path, what: str) -> float:
     try:
         return float(value)
-    except (TypeError, ValueError):
-        raise ZooError(f"{path} must give a number as {what}, got {value!r}") from None
+    except (TypeError, ValueError, OverflowError):  # an integer of JSON may have any number of digits
+        raise ZooError(f"{path} must give a number as {what}, got {shown(value)}") from None
 
 
 def match_scores(
@@ -88,21 +91,27 @@ def match_scores(
         Scores, float32 (N,), and epochs, float32 (N,), or None if a checkpoint has none.
 
     Raises:
-        ZooError: if the table names an unknown checkpoint or lacks one, or if a score is not finite.
+        ZooError: if the table names an unknown checkpoint or lacks one, or if a score or an epoch is out of range.
     """
     known = [*names, *skipped]
+    table = {_whole_name(name, known): row for name, row in table.items()}
     if unknown := [name for name in table if name not in set(known)]:
-        near = get_close_matches(unknown[0], known, n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise ZooError(f"{path} must name checkpoints of the zoo, got {_some(unknown)}{hint}")
+        near = did_you_mean(unknown[0], known)
+        raise ZooError(f"{path} must name checkpoints of the zoo, got {listed(unknown, 5)}{'; ' if near else ''}{near}")
     if missing := [name for name in names if name not in table]:
-        raise ZooError(f"{path} must give a score for every checkpoint, it lacks {_some(missing)}")
+        raise ZooError(f"{path} must give a score for every checkpoint, it lacks {listed(missing, 5)}")
     if bad := [name for name in names if not math.isfinite(table[name][0])]:
-        raise ZooError(f"{path} must give finite scores, got {table[bad[0]][0]} for {_some(bad)}")
+        raise ZooError(f"{path} must give finite scores, got {table[bad[0]][0]} for {listed(bad, 5)}")
+    if bad := [name for name in names if abs(table[name][0]) > MOST]:
+        raise ZooError(f"{path} must give scores of at most {MOST:.3g}, got {table[bad[0]][0]} for {listed(bad, 5)}")
+    if bad := [name for name in names if not 0 <= (table[name][1] or 0) <= MOST]:  # NaN fails the comparison, too
+        raise ZooError(f"{path} must give epochs from 0 to {MOST:.3g}, got {table[bad[0]][1]} for {listed(bad, 5)}")
     epochs = [epoch for name in names if (epoch := table[name][1]) is not None]
-    scores = torch.tensor([table[name][0] for name in names])
-    return scores, torch.tensor(epochs) if len(epochs) == len(names) else None
+    scores = torch.tensor([table[name][0] for name in names], dtype=torch.float32)
+    return scores, torch.tensor(epochs, dtype=torch.float32) if len(epochs) == len(names) else None
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+def _whole_name(name: str, known: Sequence[str]) -> str:
+    """Return the name of the one checkpoint in a folder if `name` is that folder, such as `checkpoint-500`."""
+    inside = [] if name in known else [other for other in known if other.startswith(f"{name}/")]
+    return inside[0] if len(inside) == 1 else name
