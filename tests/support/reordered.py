@@ -10,5 +10,5 @@ def permutation_index(layout, orders):
 
     `orders` has, for each group to reorder, a permutation of its neurons, int64 (neurons,).
     """
-    tensors = layout.unflatten(torch.arange(layout.size))
+    tensors = layout.raw_tensors(torch.arange(layout.size))
     return torch.cat([reorder(tensors[spec.name], spec, orders).reshape(-1) for spec in layout.tensors])

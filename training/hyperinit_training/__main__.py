@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 
 from hyperinit.cli import program
+from hyperinit.cli.printing import tell
 from hyperinit_training.machine import processes
 
 COMMANDS = ("zoo", "train", "pretrain")
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with processes.started():
         if processes.count() > 1 and (not arguments or arguments[0] not in COMMANDS):
             given = arguments[0] if arguments else "nothing"
-            sys.stderr.write(f"hyperinit: only {', '.join(COMMANDS)} run in several processes, got {given}\n")
+            tell(f"hyperinit: only {', '.join(COMMANDS)} run in several processes, got {given}")
             return 2
         if processes.is_first():
             return program.main(arguments)

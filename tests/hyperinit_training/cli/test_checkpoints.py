@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import hyperinit
-from hyperinit.errors import ArgumentError
+from hyperinit.errors import ArgumentError, HyperinitError
 from hyperinit_training.cli import checkpoints, commands
 from hyperinit_training.cli.checkpoints import _example, _groups
 
@@ -50,13 +50,52 @@ def test_a_model_or_a_recipe_must_be_given(words):
         commands.train(["--zoo", "nets", "--out", "mine.safetensors", *words])
 
 
-@pytest.mark.parametrize("shape", ["3x", "axb", "3,32,32", "-1x2"])
+OWN = ["--zoo", "nets", "--model", "hyperinit.nets:cnn", "--out", "mine.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (["--minutes", "inf"], r"^--minutes must be above 0 and at most 525,600, a year, got inf$"),
+        (["--minutes", "nan"], r"^--minutes must be above 0"),
+        (["--minutes", "-1"], r"^--minutes must be above 0"),
+        (["--holdout", "nan"], r"^--holdout must lie in \[0, 1\), got nan$"),
+        (["--seed", str(2**63)], r"^--seed must be from -9223372036854775808 to 9223372036854775807, got "),
+        (["--preset", "smal"], r"^unknown preset 'smal'; did you mean 'small'\?$"),
+        (["--steps", "3"], r"^--steps must be left out with --model, which does not use it$"),
+        (["--out", "a/b\x1b.safetensors"], r"^--out must be a name without control characters, got b\\x1b.safeten"),
+        (["--model", "leaves_of_test:make"], r"^leaves_of_test:make must return a network .*, got SystemExit: 3$"),
+    ],
+)
+def test_mistakes_are_told_before_checkpoints_are_read(tmp_path, monkeypatch, typed, message):
+    """There is no folder of checkpoints, so reading them would be another error."""
+    (tmp_path / "leaves_of_test.py").write_text("def make():\n    raise SystemExit(3)\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(HyperinitError, match=message):
+        commands.train([*OWN, *typed])
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".py" and path.name != "__pycache__"] == []
+
+
+def test_unknown_symmetries_are_told_before_the_training_in_options(tmp_path, monkeypatch, capsys):
+    (tmp_path / "eights_of_test.py").write_text(
+        "from torch import nn\n\n\ndef make():\n"
+        "    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 3))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(HyperinitError, match="nets"):  # there are no checkpoints
+        commands.train(["--zoo", "nets", "--model", "eights_of_test:make", "--out", "mine.safetensors"])
+    assert capsys.readouterr().err == (
+        "hyperinit: no input of a common size fits the network, so its symmetries are unknown: pass --input\n"
+    )
+
+
+@pytest.mark.parametrize("shape", ["3x", "axb", "3,32,32", "-1x2", "0x3", "99999999x99999999", "9" * 5000])
 def test_a_bad_shape_is_explained(shape):
     with pytest.raises(ArgumentError, match=r"^--input must be a shape such as 3x32x32, got"):
         _example(shape)
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", '{"a": 3}', None])
+@pytest.mark.parametrize("text", ["{", "[1]", '{"a": 3}', '{"a": "ab"}', '{"a": [1]}', "[" * 10**5, None])
 def test_bad_groups_are_explained(tmp_path, text):
     path = tmp_path / "groups.json"
     if text is not None:

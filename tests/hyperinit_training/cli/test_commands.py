@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 import hyperinit
 from hyperinit import nets
 from hyperinit.cli.program import TRAINING
-from hyperinit.errors import ArgumentError, UnknownNameError
+from hyperinit.errors import ArgumentError, DataError, UnknownNameError
 from hyperinit_training.cli import commands
+from hyperinit_training.sources.written import write
 from hyperinit_training.train_zoo import compiled_cnn
 from hyperinit_training.zoo.zoo import Zoo
 
@@ -217,9 +218,107 @@ def test_too_few_networks_are_refused_before_any_is_trained(workplace, common, n
         commands.pretrain([*common, "--models", "3", "--out", "mine.safetensors"])
 
 
-def test_one_draw_is_not_enough_to_verify():
-    with pytest.raises(ArgumentError, match="--draws must be at least 2, got 1"):
-        commands.verify(["digits", "--draws", "1"])
+@pytest.mark.parametrize("draws", ["1", "2", "9", "-3"])
+def test_few_draws_are_not_enough_to_verify(draws):
+    """Their spread says little, so that a sound source would be reported to differ."""
+    with pytest.raises(ArgumentError, match=f"^--draws must be at least 10, got {draws}"):
+        commands.verify(["digits", "--draws", draws])
+    with pytest.raises(ArgumentError, match=r"^--draws must be at most 10,000, got 1,000,000$"):
+        commands.verify(["digits", "--draws", "1000000"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (["--models", "1000000000000000"], r"^--models must be at most [\d,]+ to fit into the memory of this machine"),
+        (["--models", "1" + "0" * 400], r"^--models must be at most .* got a number of over 30 digits$"),
+        (["--models", "0"], r"^--models must be an integer of at least 1, got 0$"),
+        (["--epochs", "1000000000000"], r"^--epochs must be at most "),
+        (["--epochs", "-1"], r"^--epochs must be an integer of at least 1, got -1$"),
+        (["--images", "0"], r"^--images must be an integer of at least 1, got 0$"),
+        (["--steps", "1" + "0" * 20], r"^--steps must be at most "),
+        (["--steps", "0"], r"^--steps must be an integer of at least 1, got 0$"),
+        (["--run", "little.toml"], r"^--run must be a folder, got the file little.toml$"),
+        (["--run", "runs.json"], r"^--run must be a folder, got runs.json, which has the ending of a file$"),
+    ],
+)
+def test_numbers_and_places_are_checked_before_anything_is_trained(workplace, common, no_training, typed, message):
+    no_training()
+    with pytest.raises(ArgumentError, match=message):
+        commands.pretrain([*common, *typed, "--out", "mine.safetensors"])
+    assert [path.name for path in workplace.iterdir()] == ["little.toml"]
+
+
+@pytest.mark.parametrize(
+    ("line", "option"), [("models = 500", "--models"), ("epochs = 90", "--epochs"), ("steps = 5000", "--steps")]
+)
+def test_numbers_of_a_recipe_are_checked_like_typed_ones(workplace, common, no_training, line, option):
+    no_training()
+    (workplace / "little.toml").write_text(RECIPE.replace("families = 4", "").replace(line, f"{line}{'0' * 13}"))
+    with pytest.raises(ArgumentError, match=rf"^{option} must be at most [\d,]+ to fit into the memory"):
+        commands.pretrain([*common, "--out", "mine.safetensors"])
+    (workplace / "little.toml").write_text(RECIPE.replace(line, f"{line}{'0' * 30}"))
+    with pytest.raises(ArgumentError, match=r"little.toml must hold plain data, got: .* at most 64 bits"):
+        commands.pretrain([*common, "--out", "mine.safetensors"])
+
+
+@pytest.mark.parametrize("command", ["pretrain", "train", "import_reference"])
+def test_an_artifact_that_exists_is_replaced_only_with_force(workplace, common, no_training, zoo_folder, command):
+    no_training()
+    (workplace / "mine.safetensors").write_text("mine")
+    argv = {
+        "pretrain": [*common, "--out", "mine.safetensors"],
+        "train": [*common, "--zoo", str(zoo_folder), "--out", "mine.safetensors"],
+        "import_reference": ["released", "mine.safetensors", "--anchors", str(zoo_folder)],
+    }[command]
+    with pytest.raises(ArgumentError, match=r"^(--out|OUT) must be a new file, got mine.safetensors, .* pass --force"):
+        getattr(commands, command)(argv)
+    assert (workplace / "mine.safetensors").read_text() == "mine"
+
+
+def test_a_finished_training_can_be_repeated(workplace, common, tiny, monkeypatch):
+    def representation_of(recipe, zoo, data, run, out, **_):
+        run.mkdir(exist_ok=True)
+        write(tiny, out, run)
+        return tiny
+
+    monkeypatch.setattr(commands.from_recipe, "representation_of", representation_of)
+    command = [*common, "--zoo", "zoo", "--steps", "1", "--out", "mine.safetensors", "--run", "work"]
+    assert commands.train(command) == 0
+    assert commands.train(command) == 0
+    (workplace / "mine.safetensors").write_text("mine")
+    with pytest.raises(ArgumentError, match="pass --force to replace it"):
+        commands.train(command)
+    assert commands.train([*command, "--force"]) == 0
+    assert hyperinit.load("./mine.safetensors").card.source == "tiny"
+
+
+@pytest.mark.parametrize("out", ["nets.pt", "nets.safetensors"])
+def test_a_zoo_is_a_folder(workplace, common, no_training, out):
+    no_training()
+    with pytest.raises(ArgumentError, match=r"^--out must be a folder, got .*, which has the ending of a file$"):
+        commands.zoo([*common, "--out", out])
+    with pytest.raises(ArgumentError, match=r"^--data must be a folder, got .*, which has the ending of a file$"):
+        commands.data(["mnist", "--data", out])
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (["--minutes", "3"], r"^--minutes must be left out with --recipe, which does not use it$"),
+        (["--skip-bad", "--seed", "3"], r"^--skip-bad and --seed must be left out with --recipe"),
+    ],
+)
+def test_options_that_a_recipe_does_not_use_are_refused(workplace, common, zoo_folder, typed, message):
+    with pytest.raises(ArgumentError, match=message):
+        commands.train([*common, "--zoo", str(zoo_folder), "--out", "mine.safetensors", *typed])
+
+
+def test_missing_images_are_told_in_options(workplace, no_training):
+    no_training()
+    (workplace / "little.toml").write_text(RECIPE.replace('"digits"', '"mnist"'))
+    with pytest.raises(DataError, match=r"Then pass --data FOLDER\.$"):
+        commands.zoo(["--recipe", "little.toml", "--out", "zoo"])
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_anything_is_trained(workplace, common, no_training):

@@ -65,3 +65,31 @@ def test_attention_uses_the_math_kernel_on_a_cpu_only():
 def test_mixed_precision_sets_the_dtype_of_products_on_a_gpu():
     with precision.mixed(torch.bfloat16, torch.device("cuda:0")):
         assert (torch.ones(2, 2, device="cuda") @ torch.ones(2, 2, device="cuda")).dtype == torch.bfloat16
+
+
+def test_the_weights_of_every_block_are_those_of_now_inside_an_autocast_of_the_caller():
+    """PyTorch keeps converted weights until the outermost autocast ends, and a training changes them in between."""
+    layer = torch.nn.Linear(4, 4, bias=False)
+    x = torch.ones(2, 4)
+    with torch.autocast("cpu"):
+        with precision.mixed(torch.bfloat16):
+            layer(x)
+        with torch.no_grad():
+            layer.weight.fill_(3.0)
+        with precision.mixed(torch.bfloat16):
+            assert torch.equal(layer(x), torch.full((2, 4), 12.0, dtype=torch.bfloat16))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_an_isolated_block_computes_as_in_a_fresh_process(dtype):
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.inference_mode(), torch.device("meta"), torch.autocast("cpu"), precision.isolated():
+            layer = torch.nn.Linear(2, 2)
+            made = layer(torch.tensor([[1.0, 2.0]]))
+            made.sum().backward()
+        assert (made.dtype, made.device.type, layer.weight.dtype) == (torch.float32, "cpu", torch.float32)
+        assert layer.weight.grad.tolist() == [[1.0, 2.0]] * 2
+        assert torch.get_default_dtype() == dtype
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -162,3 +162,11 @@ def test_processes_of_one_machine_share_its_cores(monkeypatch):
     assert processes.cores() == 8  # the process has not joined a group
     monkeypatch.setattr(processes.distributed, "is_initialized", lambda: True)
     assert processes.cores() == 2
+
+
+@pytest.mark.parametrize("text", ["two", "0", "-1", "9" * 5000])
+def test_a_number_of_processes_that_is_none_is_refused(monkeypatch, text):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", text)
+    monkeypatch.setattr(processes.distributed, "is_initialized", lambda: True)
+    with pytest.raises(ArgumentError, match=r"LOCAL_WORLD_SIZE must be a whole number of at least 1, got "):
+        processes.cores()

@@ -15,7 +15,7 @@ def test_mistakes_are_pytorchs(zoo, digits):
     images, labels = (torch.from_numpy(array) for array in digits.normalised("test"))
     network = build(zoo.architecture)
     found = mistakes(zoo.weights, digits.normalised("test"))
-    logits = torch.stack([functional_call(network, zoo.layout.unflatten(row), images).detach() for row in zoo.weights])
+    logits = torch.stack([functional_call(network, zoo.layout.state(row), images).detach() for row in zoo.weights])
     assert torch.equal(found, logits.argmax(2) != labels)
     assert 0 < found.float().mean() < 0.5
 

@@ -63,5 +63,5 @@ def test_table_8_gives_sizes_and_training():
     assert (recipe.batch, recipe.beta, recipe.rate, recipe.decay, recipe.dropout) == (500, 0.977, 1e-4, 1e-9, 0.1)
     assert recipe.steps == 1750 * 7
     assert table8("stl10", 10).steps == 2000
-    with pytest.raises(UnknownNameError, match=r"^Table 8 has mnist, svhn, cifar10, stl10, got 'digits'$"):
+    with pytest.raises(UnknownNameError, match=r"^unknown images of Table 8 'digits'; choose from mnist, svhn"):
         table8("digits", 3500)

@@ -57,6 +57,6 @@ def test_a_scaled_down_zoo_trains_and_records_its_recipe(tmp_path, name):
     assert torch.pdist(zoo.weights).min() > 1  # eight seeds, none like another
     network = build(zoo.architecture)
     assert any(type(step).__name__.lower() == activation for step in network)
-    network.load_state_dict(zoo.layout.unflatten(zoo.weights[0]))
+    network.load_state_dict(zoo.layout.raw_tensors(zoo.weights[0]))
     test = accuracy(network, *map(torch.from_numpy, load_images(name, data).normalised("test")))
     assert zoo.snapshots[0].test == pytest.approx(test, abs=0.021)  # one of 50 images may lie on the border

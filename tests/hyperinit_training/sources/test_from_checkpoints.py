@@ -101,6 +101,77 @@ def test_a_killed_run_ends_the_same(checkpoints, made, tmp_path, monkeypatch):
     assert all(torch.equal(one[name], value) for name, value in two.items())
 
 
+def test_a_run_inside_the_zoos_own_folder_goes_on_and_may_be_repeated(tmp_path, monkeypatch):
+    """The run's checkpoint and the artifact are no networks: not after a kill, and not after a success."""
+    folder = mine.write(tmp_path / "nets", count=9)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0)
+    advance = train.Training.advance
+
+    def dying(training):
+        if training.step == 35:
+            raise KeyboardInterrupt
+        return advance(training)
+
+    words = {"model": mine.make_net, "preset": "tiny", "out": "mine.safetensors"}
+    monkeypatch.setattr(train.Training, "advance", dying)
+    with pytest.raises(KeyboardInterrupt):
+        from_checkpoints.make(".", **words)
+    assert (folder / "runs" / "mine" / "checkpoint.safetensors").exists()
+    monkeypatch.setattr(train.Training, "advance", advance)
+    for _ in range(2):
+        assert from_checkpoints.make(".", **words).representation.card.zoo["models"] == 9
+    assert from_checkpoints.make(".", **words, run="again").representation.card.title == "9 checkpoints of nets"
+
+
+def test_checkpoints_of_lightning_are_trained_on_and_the_card_says_what_was_left_out(checkpoints, tmp_path):
+    (tmp_path / "nets").mkdir()
+    for path in checkpoints.iterdir():
+        state = {f"model.{name}": value for name, value in load_file(path).items()} | {"loss.weight": torch.ones(3)}
+        whole = {
+            "state_dict": state,
+            "pytorch-lightning_version": "2.5.0",
+            "hyper_parameters": {"folder": Path("data")},
+        }
+        torch.save(whole, tmp_path / "nets" / f"{path.stem}.ckpt")
+    told = []
+    words = {"model": mine.make_net, "preset": "tiny", "run": tmp_path / "run"}
+    found = from_checkpoints.make(tmp_path / "nets", report=told.append, **words)
+    note = "12 files also held loss.weight, which was left out"
+    assert note in told
+    assert note in found.notes
+    assert note in str(found.representation.card)
+
+
+def test_a_network_on_the_meta_device_has_unknown_symmetries(checkpoints, tmp_path):
+    def on_meta():
+        with torch.device("meta"):
+            return mine.make_net()
+
+    words = {"model": on_meta, "preset": "tiny", "run": tmp_path / "run"}
+    found = from_checkpoints.make(checkpoints, **words)
+    assert found.notes == (
+        "model makes a network on the meta device, so its symmetries cannot be checked; make it on the CPU",
+    )
+    with pytest.raises(ArgumentError, match=r"^model makes a network on the meta device"):
+        from_checkpoints.make(checkpoints, example_input=torch.zeros(2, 1, 8, 8), **words)
+    with pytest.raises(LayoutError, match=r"must hold values, got 0.weight on the meta device"):
+        from_checkpoints.make(checkpoints, evaluate=mine.accuracy, **words)
+
+
+def test_an_evaluation_that_changes_its_network_gives_the_same_figures(checkpoints, made, tmp_path):
+    def changing(net):
+        score = mine.accuracy(net)
+        net.half()
+        net[1] = nn.Identity()
+        return score
+
+    found = from_checkpoints.make(
+        checkpoints, model=mine.make_net, evaluate=changing, preset="tiny", run=tmp_path / "run"
+    )
+    assert found.usability.figures == made[0].usability.figures
+
+
 def test_without_an_evaluation_the_verdict_is_unknown(checkpoints, tmp_path):
     found = from_checkpoints.make(checkpoints, model=mine.make_net, preset="tiny", run=tmp_path / "run")
     assert found.usability.usable is None
@@ -158,9 +229,11 @@ def test_minutes_choose_the_steps_once(checkpoints, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"minutes": 0}, ArgumentError, "minutes must be above 0, got 0"),
+        ({"minutes": 0}, ArgumentError, "minutes must be above 0 and at most 525,600, a year, got 0"),
         ({"holdout": 1.0}, ArgumentError, r"holdout must lie in \[0, 1\), got 1.0"),
         ({"out": "mine.pt"}, ArgumentError, "out must end in .safetensors, got mine.pt"),
+        ({"seed": 2**64}, ArgumentError, "seed must be an integer of at most 64 bits, got 18446744073709551616"),
+        ({"seed": 0.5}, ArgumentError, "seed must be an integer of at most 64 bits, got 0.5"),
         ({"preset": "huge"}, hyperinit.HyperinitError, "unknown preset 'huge'"),
         ({"model": "nowhere:make"}, ArgumentError, "nowhere must be importable"),
         ({"model": lambda: mine.make_net(5)}, LayoutError, "must hold the network's tensors"),
@@ -190,7 +263,7 @@ def test_a_full_disk_is_explained(checkpoints, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(train, "write_json", full)
+    monkeypatch.setattr(train, "write_record", full)
     with pytest.raises(ZooError, match=r"run must be a folder that can be written, got: .*No space left.*to resume$"):
         from_checkpoints.make(checkpoints, model=mine.make_net, preset="tiny", run=tmp_path / "run")
 

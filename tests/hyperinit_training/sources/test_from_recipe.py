@@ -1,5 +1,6 @@
 """The steps of a recipe. The commands that run them are tested in cli/test_commands.py."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -32,6 +33,15 @@ def test_another_zoo_is_neither_overwritten_nor_trained_on(recipe, zoo_folder, t
         representation_of(foreign, zoo_folder, None, tmp_path / "run", tmp_path / "out.safetensors")
     assert (zoo_folder / "zoo.json").read_text() == before
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_run_left_beside_its_finished_zoo_is_deleted(recipe, zoo_folder, tmp_path):
+    folder = shutil.copytree(zoo_folder, tmp_path / "zoo")
+    (folder / "blocks").mkdir()
+    (folder / "blocks" / "000006.safetensors").touch()
+    (folder / ".lock").touch()
+    assert len(zoo_of(recipe, None, folder)) == 18
+    assert {path.name for path in folder.iterdir()} == {"zoo.json", "weights.safetensors"}
 
 
 def test_a_zoo_of_another_network_makes_no_artifact(recipe, zoo, tmp_path):

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -267,3 +268,36 @@ def test_a_broken_config_is_refused(publish, text, message):
 def test_an_autoencoder_of_another_kind_is_refused(publish, changes, message):
     with pytest.raises(ArtifactError, match=message):
         imported(publish(described() | changes, released()))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    "make_tensor",
+    [
+        lambda value: torch.empty_like(value, device="meta"),
+        lambda value: value.to_sparse(),
+        lambda value: torch.nested.nested_tensor([value]),
+        lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8),
+    ],
+)
+def test_tensors_without_dense_values_are_refused(publish, make_tensor):
+    state = released()
+    state["decoder.latent_bias"] = make_tensor(torch.zeros(3))
+    with pytest.raises(ArtifactError, match=r"must hold one state dict of floating point tensors, got another object$"):
+        imported(publish(described(), state))
+
+
+def test_tensors_that_require_gradients_are_read(publish, tmp_path):
+    state = {name: torch.nn.Parameter(value.half()) for name, value in released().items()}
+    assert not any(value.requires_grad for value in imported(publish(described(), state)).parameters())
+
+
+def test_a_compressed_checkpoint_is_refused_before_it_is_unpacked(publish):
+    folder = publish(described(), released())
+    with zipfile.ZipFile(folder / "checkpoint_ae.pt") as old:
+        records = {name: old.read(name) for name in old.namelist()}
+    with zipfile.ZipFile(folder / "checkpoint_ae.pt", "w", zipfile.ZIP_DEFLATED) as new:
+        for name, data in records.items():
+            new.writestr(name, data + b"}" * 10**8 if name.endswith("data.pkl") else data)
+    with pytest.raises(ArtifactError, match=r"must hold uncompressed records, as torch.save writes them, got .*data"):
+        imported(folder)

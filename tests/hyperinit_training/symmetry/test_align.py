@@ -42,7 +42,7 @@ def spread(weights):
 def outputs(weights, layout):
     """What each network (N, D) computes on four random images, (N, 4, 10)."""
     net, images = cnn(), torch.randn(4, 1, 28, 28, generator=gen(9))
-    return torch.stack([functional_call(net, layout.unflatten(row), images) for row in weights]).detach()
+    return torch.stack([functional_call(net, layout.raw_tensors(row), images) for row in weights]).detach()
 
 
 def test_permuted_copies_align_back_exactly(zoo, layout):
@@ -224,19 +224,19 @@ def test_residual_networks_with_norms_align_back_exactly(residual):
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
-        ("conv.weight", (4, 3, 3, 3)),
-        ("norm.running_mean", (4,)),
-        ("blocks.0.conv2.weight", (4, 1, 3, 3)),
-        ("blocks.1.conv1.weight", (1, 4, 3, 3)),
+        ("conv1.weight", (4, 3, 3, 3)),
+        ("bn1.running_mean", (4,)),
+        ("layer1.0.conv2.weight", (4, 1, 3, 3)),
+        ("layer2.0.conv1.weight", (1, 4, 3, 3)),
     ],
 )
 def test_every_tensor_of_a_shared_group_counts(residual, name, shape):
     """All other tensors are zero, so this one determines the order, as output, statistic, later block or input."""
     reference = torch.zeros(residual.size)
-    residual.unflatten(reference)[name].copy_(torch.randn(shape, generator=gen(7)))
+    residual.raw_tensors(reference)[name].copy_(torch.randn(shape, generator=gen(7)))
     order = torch.tensor([2, 0, 3, 1])
-    found = match(reference[permutation_index(residual, {"conv": order})], reference, residual, gen())
-    assert torch.equal(found["conv"], order.argsort())
+    found = match(reference[permutation_index(residual, {"conv1": order})], reference, residual, gen())
+    assert torch.equal(found["conv1"], order.argsort())
 
 
 def test_a_group_on_two_axes_of_a_tensor_aligns_back():
@@ -250,7 +250,7 @@ def test_both_axes_of_a_tensor_count():
     """The rows are equal, so only the columns distinguish neurons."""
     layout = looped()
     reference = torch.zeros(layout.size)
-    layout.unflatten(reference)["1.weight"].copy_(torch.tensor([1.0, 2.0, 4.0, 8.0]))
+    layout.raw_tensors(reference)["1.weight"].copy_(torch.tensor([1.0, 2.0, 4.0, 8.0]))
     order = torch.tensor([2, 0, 3, 1])
     found = match(reference[permutation_index(layout, {"a": order})], reference, layout, gen())
     assert torch.equal(found["a"], order.argsort())

@@ -76,8 +76,8 @@ NETWORKS = {
         torch.ones(2, 3, 4, 4, 4), {"0": 4},
     ),
     "residual": (lambda: ResNet(width=4, blocks=1), torch.ones(2, 3, 8, 8), {
-        "conv": 4, "blocks.0.conv1": 4, "blocks.1.conv1": 8, "blocks.1.conv2": 8, "blocks.2.conv1": 16,
-        "blocks.2.conv2": 16,
+        "conv1": 4, "layer1.0.conv1": 4, "layer2.0.conv1": 8, "layer2.0.conv2": 8, "layer3.0.conv1": 16,
+        "layer3.0.conv2": 16,
     }),
     "one-layer skip": (
         lambda: nn.Sequential(nn.Linear(3, 5), Skip(nn.Linear(5, 5)), nn.ReLU(), nn.Linear(5, 2)),
@@ -115,7 +115,7 @@ def test_reordered_groups_compute_the_same_function(name):
     for group, size in sizes.items():
         index = permutation_index(layout, {group: torch.randperm(size, generator=gen(5))})
         assert not torch.equal(index, torch.arange(layout.size))
-        moved = functional_call(net, layout.unflatten(weights[index]), inputs, tie_weights=False)
+        moved = functional_call(net, layout.raw_tensors(weights[index]), inputs, tie_weights=False)
         torch.testing.assert_close(moved, net(inputs), rtol=1e-3, atol=1e-4)
 
 
@@ -129,11 +129,11 @@ def test_shortcuts_share_the_group_of_their_stage():
     assert found.notes == ()
     layout = Layout.of(resnet20()).with_groups(found.groups)
     assert [*layout.group_sizes.values()] == [16] * 4 + [32] * 4 + [64] * 4
-    shared = {name.rpartition(".")[0] for name, groups in found.groups.items() if "conv" in groups}
-    stage = {f"blocks.{block}.{layer}" for block in range(3) for layer in ("conv1", "conv2", "norm2")}
-    assert shared == {"conv", "norm"} | stage | {"blocks.3.conv1", "blocks.3.shortcut.0"}
-    assert found.groups["head.weight"] == (None, "blocks.6.conv2")
-    assert found.groups["blocks.3.shortcut.1.running_var"] == ("blocks.3.conv2",)
+    shared = {name.rpartition(".")[0] for name, groups in found.groups.items() if "conv1" in groups}
+    stage = {f"layer1.{block}.{layer}" for block in range(3) for layer in ("conv1", "conv2", "bn2")}
+    assert shared == {"conv1", "bn1"} | stage | {"layer2.0.conv1", "layer2.0.downsample.0"}
+    assert found.groups["fc.weight"] == (None, "layer3.0.conv2")
+    assert found.groups["layer2.0.downsample.1.running_var"] == ("layer2.0.conv2",)
 
 
 @pytest.mark.parametrize(("name", "notes"), [
@@ -260,7 +260,7 @@ def test_the_module_and_the_global_generator_are_left_alone():
     assert permutation_groups(net, torch.zeros(2, 3, 8, 8)) == first
     assert net.training
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
-    assert not net.norm._forward_pre_hooks
+    assert not net.bn1._forward_pre_hooks
     assert torch.equal(torch.get_rng_state(), state)
 
 

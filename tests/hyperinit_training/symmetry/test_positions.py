@@ -48,7 +48,7 @@ def test_a_row_lists_the_weights_of_one_neuron():
 def test_a_group_on_two_axes_of_a_tensor_has_two_tables():
     [positions] = neuron_positions(looped()).values()
     assert [tuple(where.shape) for where in positions] == [(4, 1 + 1 + 4 + 1 + 1), (4, 4)]
-    middle = looped().unflatten(torch.arange(looped().size))["1.weight"]
+    middle = looped().raw_tensors(torch.arange(looped().size))["1.weight"]
     assert torch.equal(positions[0][:, 2:6], middle)
     assert torch.equal(positions[1], middle.T)
 

@@ -33,7 +33,7 @@ def zoo(count, seed=0):
 def outputs(weights, layout):
     """Outputs of each network (N, D) for four random images, (N, 4, 10)."""
     net, images = cnn(), torch.randn(4, 1, 28, 28, generator=gen(9))
-    return torch.stack([functional_call(net, layout.unflatten(row), images) for row in weights]).detach()
+    return torch.stack([functional_call(net, layout.raw_tensors(row), images) for row in weights]).detach()
 
 
 def test_a_view_computes_the_function_of_its_network(layout, views):
@@ -142,7 +142,7 @@ class Loop(nn.Module):
 def shared_groups(net, example):
     layout = Layout.of(net).with_groups(permutation_groups(net, example).groups)
     weights = torch.rand(6, layout.size, generator=gen(3)) - 0.4
-    for name, part in layout.unflatten(weights).items():
+    for name, part in layout.raw_tensors(weights).items():
         if name.endswith("running_var"):
             part.abs_()
     return layout, weights
@@ -151,7 +151,7 @@ def shared_groups(net, example):
 def assert_same_function(net, layout, views, weights, example):
     inputs = torch.randn(example.shape, generator=gen(4))
     for view, row in zip(views, weights, strict=True):
-        expected, got = (functional_call(net, layout.unflatten(w), inputs) for w in (row, view))
+        expected, got = (functional_call(net, layout.raw_tensors(w), inputs) for w in (row, view))
         torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
 
 
@@ -182,7 +182,7 @@ def test_flipped_signs_keep_the_function(net):
 def test_signs_are_those_of_neurons_and_even_in_number(layout):
     signs = sign_groups(cnn(), torch.ones(2, 1, 28, 28)).groups
     drawn = PermutationAugmentation(layout, 2000, gen(), signs=signs).signs
-    tensors = layout.unflatten(drawn)
+    tensors = layout.raw_tensors(drawn)
     neurons = tensors["9.bias"]
     assert drawn.dtype == torch.int8
     assert neurons.float().mean(0).abs().max() < 0.1

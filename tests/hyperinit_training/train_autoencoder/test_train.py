@@ -11,6 +11,7 @@ from torch.func import functional_call
 from hyperinit.errors import ArgumentError, ZooError
 from hyperinit.nets import build
 from hyperinit_training.machine import precision, processes
+from hyperinit_training.machine.run_files import read_record
 from hyperinit_training.train_autoencoder import prepare, train
 from hyperinit_training.train_autoencoder.explained import r2
 from hyperinit_training.train_autoencoder.state import Training
@@ -125,7 +126,7 @@ def test_a_truncated_checkpoint_is_refused(prepared, short, tmp_path, keep):
 
 def test_a_run_writes_its_recipe(prepared, short, tmp_path):
     run(short, prepared, tmp_path)
-    assert json.loads((tmp_path / "recipe.json").read_text()) == asdict(short)
+    assert read_record(tmp_path / "recipe.json") == asdict(short)
     assert {path.name for path in tmp_path.iterdir()} == {"recipe.json", "log.jsonl", "checkpoint.safetensors"}
 
 
@@ -217,7 +218,7 @@ def test_a_gpu_run_resumes_and_comes_back_to_the_cpu(prepared, short, tmp_path, 
 def outputs(zoo):
     images = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     network = build(zoo.architecture)
-    return torch.stack([functional_call(network, zoo.layout.unflatten(w), images).detach() for w in zoo.weights])
+    return torch.stack([functional_call(network, zoo.layout.raw_tensors(w), images).detach() for w in zoo.weights])
 
 
 def test_prepare_moves_families_closer_and_keeps_the_functions(zoo, prepared):

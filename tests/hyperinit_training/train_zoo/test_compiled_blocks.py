@@ -51,7 +51,7 @@ def test_accuracy_is_that_of_the_pytorch_network(zoo, digits, activation):
     layout, (images, labels) = Layout.of(network), digits.normalised("test")
     weights = zoo.weights[:3]
     found = accuracy(weights.numpy(), (images, labels), activation)
-    logits = [functional_call(network, layout.unflatten(row), torch.from_numpy(images)) for row in weights]
+    logits = [functional_call(network, layout.raw_tensors(row), torch.from_numpy(images)) for row in weights]
     expected = [(one.argmax(1) == torch.from_numpy(labels)).double().mean().item() for one in logits]
     assert found.dtype == np.float64
     assert found == pytest.approx(expected, abs=1e-12)

@@ -83,7 +83,7 @@ def pytorch(weights, images, labels, plan):
     if plan.dropout:
         network = with_dropout(network, plan.dropout, len(side_by_side(plan.order.shape[1])))
     layout = Layout.of(network)
-    network.load_state_dict(layout.unflatten(torch.from_numpy(weights)))
+    network.load_state_dict(layout.raw_tensors(torch.from_numpy(weights)))
     optimizer = torch.optim.Adam(network.parameters(), weight_decay=plan.decay)
     x, y, losses, snapshots = torch.from_numpy(images), torch.from_numpy(labels), [], []
     for step, (rows, rate) in enumerate(zip(torch.from_numpy(plan.order), plan.rates, strict=True), 1):
@@ -118,13 +118,13 @@ def test_the_gradient_of_every_layer_equals_autograd(channels, count, activation
     network = cnn_of(channels, activation)
     layout = Layout.of(network)
     vector = torch.from_numpy(weights).requires_grad_()
-    logits = functional_call(network, layout.unflatten(vector), torch.from_numpy(images))
+    logits = functional_call(network, layout.raw_tensors(vector), torch.from_numpy(images))
     expected = functional.cross_entropy(logits, torch.from_numpy(labels))
     expected.backward()
     loss, found = gradient(weights, images, labels, activation)
     assert loss == pytest.approx(expected.item(), rel=1e-6)
-    for name, tensor in layout.unflatten(torch.from_numpy(found)).items():
-        reference = layout.unflatten(vector.grad)[name]
+    for name, tensor in layout.raw_tensors(torch.from_numpy(found)).items():
+        reference = layout.raw_tensors(vector.grad)[name]
         assert reference.abs().max() > 0, name
         worst = (tensor - reference).abs().max() / reference.abs().max()
         assert worst < 2e-5, f"{name} is off by {worst:.1e} of its largest gradient"
@@ -207,7 +207,7 @@ def test_predict_equals_the_pytorch_network(channels, activation):
     layout = Layout.of(network)
     logits = predict(weights, images, activation=activation)
     for row, found in zip(torch.from_numpy(weights), logits, strict=True):
-        expected = functional_call(network, layout.unflatten(row), torch.from_numpy(images)).detach()
+        expected = functional_call(network, layout.raw_tensors(row), torch.from_numpy(images)).detach()
         torch.testing.assert_close(torch.from_numpy(found), expected, rtol=0, atol=1e-5)
 
 

@@ -12,13 +12,20 @@ from hyperinit.errors import ArgumentError
 from hyperinit.layout import Layout
 from hyperinit.nets import cnn
 from hyperinit_training.recipes.zoo import ZooRecipe
-from hyperinit_training.train_zoo.schedules import Schedule, generator_of, initial_weights, schedule, start
+from hyperinit_training.train_zoo.schedules import (
+    Schedule,
+    generator_of,
+    initial_weights,
+    learning_rates,
+    schedule,
+    start,
+)
 
 SEEDS = ZooRecipe(images="digits", models=5, epochs=3, snapshots=(1, 3), schedule="linear", limit=128)
 
 
 def pieces(vector):
-    return Layout.of(cnn()).unflatten(vector).items()
+    return Layout.of(cnn()).raw_tensors(vector).items()
 
 
 def pieces_of(drawn):
@@ -91,7 +98,7 @@ def test_a_schedule_has_the_values_of_the_recipe():
 def test_norms_start_as_pytorchs(init):
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(4, 2))
     layout = Layout.of(network)
-    drawn = layout.unflatten(initial_weights(init, layout, gen()))
+    drawn = layout.raw_tensors(initial_weights(init, layout, gen()))
     assert torch.equal(drawn["1.weight"], torch.ones(4))
     assert torch.equal(drawn["1.bias"], torch.zeros(4))
     assert drawn["0.weight"].unique().numel() == 36
@@ -138,3 +145,36 @@ ORDER, RATES = np.zeros((2, 4), np.int64), np.full(2, 1e-3, np.float32)
 def test_a_bad_schedule_is_refused(changes, message):
     with pytest.raises(ArgumentError, match=message):
         Schedule(**{"order": ORDER, "rates": RATES} | changes)
+
+
+@pytest.mark.parametrize("name", ["cosine", "one-cycle"])
+def test_the_rates_are_those_of_pytorch(name):
+    """PyTorch's scheduler ends one step later, at zero."""
+    steps, rate = 50, 0.2
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], rate)
+    kind = torch.optim.lr_scheduler
+    if name == "cosine":
+        scheduler = kind.CosineAnnealingLR(optimizer, steps)
+    else:
+        scheduler = kind.OneCycleLR(
+            optimizer,
+            rate,
+            steps + 1,
+            pct_start=16 / (steps + 1),
+            div_factor=25,
+            final_div_factor=1e9,
+            cycle_momentum=False,
+        )
+    expected = []
+    for _ in range(steps):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert learning_rates(name, rate, steps) == pytest.approx(expected, abs=1e-6)
+
+
+def test_norms_begin_as_the_identity():
+    layout = Layout.of(nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)))
+    state = layout.state(initial_weights("default", layout, gen()))
+    assert state["1.weight"].tolist() == state["1.running_var"].tolist() == [1, 1]
+    assert state["1.bias"].tolist() == state["1.running_mean"].tolist() == [0, 0]

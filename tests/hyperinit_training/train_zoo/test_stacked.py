@@ -67,7 +67,7 @@ def plain(make, weights, data, plan):
     with torch.random.fork_rng(devices=[]):
         network = make()
     layout = Network(make).layout
-    network.load_state_dict(layout.unflatten(weights))
+    network.load_state_dict(layout.raw_tensors(weights))
     optimizer = torch.optim.Adam(network.parameters(), weight_decay=plan.decay)
     snapshots, losses = [], []
     for step, (rows, rate) in enumerate(zip(torch.from_numpy(plan.order), plan.rates, strict=True), 1):
@@ -153,7 +153,7 @@ def test_accuracy_is_the_share_of_right_answers(monkeypatch):
     weights, (images, labels) = starts(network, 3), data(101)
     found = accuracy(network, weights, (images, labels))
     for row, share in zip(weights, found, strict=True):
-        logits = functional_call(network.module, network.layout.unflatten(row), images)
+        logits = functional_call(network.module, network.layout.raw_tensors(row), images)
         assert share == pytest.approx((logits.argmax(1) == labels).double().mean().item(), abs=1e-12)
     assert found.dtype == np.float64
 

@@ -1,17 +1,21 @@
 """Zoos by `train_zoo`: families, scores, provenance, and the recognition of a network."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from hyperinit.errors import ArgumentError
+from hyperinit.errors import ArgumentError, ZooError
 from hyperinit.layout import Layout
 from hyperinit.nets import build, describe
+from hyperinit_training.machine.lock import locked
 from hyperinit_training.measure.finetune import accuracy
 from hyperinit_training.recipes.zoo import ZooRecipe
-from hyperinit_training.train_zoo import train
+from hyperinit_training.train_zoo import compiled_cnn, serial_blocks, train
+from hyperinit_training.train_zoo.serial import Format
 from hyperinit_training.zoo.zoo import Snapshot, Zoo
 
 FAMILIES = ZooRecipe(images="digits", models=6, families=3, epochs=2, branch_epochs=1, limit=128)
@@ -37,7 +41,7 @@ def test_scores_are_what_pytorch_measures(zoo, digits):
     """Validation and test images are not mixed up, and the description builds the network."""
     network = build(zoo.architecture)
     for row in (0, 9, 17):
-        network.load_state_dict(zoo.layout.unflatten(zoo.weights[row]))
+        network.load_state_dict(zoo.layout.raw_tensors(zoo.weights[row]))
         for split in ("val", "test"):
             expected = accuracy(network, *map(torch.from_numpy, digits.normalised(split)))
             assert getattr(zoo.snapshots[row], split) == pytest.approx(expected, abs=1e-6)
@@ -65,7 +69,7 @@ def test_a_varied_zoo_trains_and_scores_every_network_in_its_own_way(digits, tmp
         assert torch.equal(single.weights[model], zoo.weights[model])
         assert single.snapshots[model] == zoo.snapshots[model]
         network = build(single.architecture)
-        network.load_state_dict(zoo.layout.unflatten(zoo.weights[model]))
+        network.load_state_dict(zoo.layout.raw_tensors(zoo.weights[model]))
         expected = accuracy(network, *map(torch.from_numpy, digits.normalised("test")))
         assert zoo.snapshots[model].test == pytest.approx(expected, abs=1e-6)
     assert torch.pdist(zoo.weights).min() > 1
@@ -97,6 +101,68 @@ def test_the_network_of_a_finished_zoo_is_recognised(tmp_path, recorded):
 def test_the_papers_cnn_is_no_network_of_ones_own(zoo):
     assert train.same_network(zoo, None)
     assert not train.same_network(zoo, mlp)
+
+
+# Faults
+
+
+@pytest.mark.parametrize("setting", [torch.float64, torch.bfloat16, torch.inference_mode, "meta"])
+@pytest.mark.parametrize("engine", ["compiled", "torch", "serial"])
+def test_settings_of_the_caller_change_nothing(digits, tmp_path, monkeypatch, setting, engine):
+    form = Format(torch.float32, torch.contiguous_format)
+    monkeypatch.setattr(serial_blocks, "fastest_format", lambda *_: form)  # otherwise timed, and so not always the same
+    recipe = replace(FAMILIES, models=2, families=1, epochs=1)
+    whole = train.train_zoo(recipe, digits, tmp_path / "whole", engine=engine)
+    dtype = setting if isinstance(setting, torch.dtype) else torch.float32
+    torch.set_default_dtype(dtype)
+    try:
+        with nullcontext() if setting is dtype else torch.device("meta") if setting == "meta" else setting():
+            found = train.train_zoo(recipe, digits, tmp_path / "other", engine=engine)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found.weights, whole.weights)
+    assert found.snapshots == whole.snapshots
+
+
+def test_work_on_other_images_is_not_continued(digits, tmp_path, monkeypatch):
+    """Networks that saw different images would be mixed in one zoo."""
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Zoo, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train.train_zoo(SEEDS, digits, tmp_path)
+    other = replace(digits, x_train=255 - digits.x_train)
+    with pytest.raises(ArgumentError, match="holds unfinished work on other images; delete it or name another folder"):
+        train.train_zoo(SEEDS, other, tmp_path)
+    assert len(train.train_zoo(SEEDS, digits, tmp_path)) == 10
+
+
+def test_a_second_training_in_a_folder_is_refused(digits, tmp_path):
+    with locked(tmp_path), ThreadPoolExecutor(1) as pool:
+        second = pool.submit(train.train_zoo, SEEDS, digits, tmp_path)
+        with pytest.raises(ArgumentError, match="must be used by one training at a time, got a second; wait until"):
+            second.result()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_zoo_of_networks_that_all_diverge_is_refused(digits, tmp_path, monkeypatch):
+    real = compiled_cnn.train
+
+    def diverging(*arguments):
+        found, losses = real(*arguments)
+        return found * float("nan"), losses
+
+    monkeypatch.setattr(compiled_cnn, "train", diverging)
+    with pytest.raises(
+        ZooError, match="a network must keep finite weights, all 5 diverged; lower the rate of the reci"
+    ):
+        train.train_zoo(SEEDS, digits, tmp_path)
+
+
+def test_compiling_is_said_until_the_first_networks_are_done(digits, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(train.Progress, "say", lambda _, note: said.append(note))
+    train.train_zoo(replace(SEEDS, models=20), digits, tmp_path)
+    assert said == ["compiling, then training the first networks", "", ""]
 
 
 # What is refused

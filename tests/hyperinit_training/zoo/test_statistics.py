@@ -38,7 +38,7 @@ def test_layer_std_and_mean_are_those_of_all_entries_of_a_layer(zoo, layout):
 def test_tensor_spread_is_the_distance_to_the_mean_network_by_tensor(zoo, layout):
     spread = tensor_spread(zoo, layout)
     assert spread.shape == (layout.size,)
-    parts, rows = layout.unflatten(spread), [layout.unflatten(row) for row in zoo.double()]
+    parts, rows = layout.raw_tensors(spread), [layout.raw_tensors(row) for row in zoo.double()]
     for name, part in parts.items():
         entries = torch.stack([row[name] for row in rows]).numpy()
         expected = ((entries - entries.mean(0)) ** 2).mean() ** 0.5

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from hyperinit.cli.factories import load_callable, load_factory
+from hyperinit.cli.sources import RUNS
 from hyperinit.errors import ArgumentError
 from hyperinit_training.checkpoints.inspect import inspect_zoo
 from hyperinit_training.checkpoints.read import read_checkpoints
@@ -14,8 +15,10 @@ from hyperinit_training.checkpoints.read import read_checkpoints
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `hyperinit zoo inspect`."""
     parser.add_argument("source", metavar="DIR", help="folder, glob pattern in quotes, or .txt file of paths")
-    parser.add_argument("--model", metavar="MODULE:FACTORY", help="importable callable that makes the network")
-    parser.add_argument("--evaluate", metavar="MODULE:FUNCTION", help="returns a network's score; needs --model")
+    parser.add_argument("--model", metavar="MODULE:FACTORY", help=f"importable callable that makes the network; {RUNS}")
+    parser.add_argument(
+        "--evaluate", metavar="MODULE:FUNCTION", help=f"returns a network's score; needs --model; {RUNS}"
+    )
     parser.add_argument(
         "--scores",
         metavar="FILE",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 
 from hyperinit.errors import ArgumentError
+from hyperinit.files import values
 from hyperinit_training.machine import processes
 
 
@@ -37,7 +36,7 @@ def device_of(name: str | torch.device) -> torch.device:
     available = torch.cuda.device_count()
     index = device.index
     if index is None:
-        local_rank = int(os.environ.get("LOCAL_RANK", 0))  # torchrun sets it; processes beyond the last GPU share
+        local_rank = values.whole("LOCAL_RANK", 0)  # torchrun sets it; processes beyond the last GPU share
         index = local_rank % available if processes.count() > 1 else torch.cuda.current_device()
     if index >= available:
         raise ArgumentError(f"device must be one of cuda:0 to cuda:{available - 1}, got {device}")

@@ -1,17 +1,36 @@
-"""The number format and the attention kernels that training uses on a device."""
+"""The number format and the attention kernels that training uses on a device, whatever the caller has set."""
 
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from hyperinit.generators import settled
+
 CPU = torch.device("cpu")
 SIDE = 256  # rows and columns of the matrices in the timed product
 ADVANTAGE = 1.2  # the speed-up from which bfloat16 is worth its rounding errors
+
+
+@contextmanager
+def isolated() -> Iterator[None]:
+    """Train as in a fresh process: float32 on the CPU, with gradients, without autocast and inference mode.
+
+    Tensors on other devices are made by naming the device. This holds for the current thread, so every thread of a pool
+    enters it. Use it as a decorator, too.
+
+    >>> with torch.no_grad(), torch.device("meta"), isolated():
+    ...     torch.is_grad_enabled(), torch.zeros(1).device.type
+    (True, 'cpu')
+    """
+    gpu = torch.autocast("cuda", enabled=False) if torch.is_autocast_enabled("cuda") else nullcontext()
+    with settled(), torch.enable_grad(), gpu:
+        yield
 
 
 @lru_cache(maxsize=1)
@@ -35,14 +54,21 @@ def fastest_on(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if supported else torch.float32
 
 
-def mixed(dtype: torch.dtype, device: torch.device = CPU) -> torch.autocast:
-    """Return the context manager for mixed precision on a device. It is a no-op for float32.
+@contextmanager
+def mixed(dtype: torch.dtype, device: torch.device = CPU) -> Iterator[None]:
+    """Compute in mixed precision on a device while the block runs. It is a no-op for float32.
 
     >>> with mixed(torch.float32):
     ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
     torch.float32
     """
-    return torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
+    try:
+        with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            yield
+    finally:
+        # PyTorch keeps weights in bfloat16 until the outermost autocast ends. If that is the caller's, the next step
+        # would compute with the weights from before this one.
+        torch.clear_autocast_cache()
 
 
 def attention(device: torch.device) -> AbstractContextManager[None]:

@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
+from hyperinit.files import values
+
 PATIENCE = timedelta(days=30)  # a process waits while others train their part of a zoo; torchrun ends all if one dies
 Made = TypeVar("Made")
 
@@ -63,7 +65,7 @@ def share() -> slice:
 
 def cores() -> int:
     """Return the number of CPU cores per process on this machine, at least 1."""
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if distributed.is_initialized() else 1
+    local = values.whole("LOCAL_WORLD_SIZE", 1, least=1) if distributed.is_initialized() else 1
     return max(1, (os.cpu_count() or 1) // local)
 
 

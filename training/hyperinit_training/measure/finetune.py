@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -36,8 +37,9 @@ def epochs_of(  # noqa: PLR0913 - as `fit`
     rate: float,
     batch: int,
     generator: torch.Generator,
+    cosine: bool = False,
 ) -> Iterator[int]:
-    """Train `model` in place with Adam at a constant rate, and yield the number of finished epochs after each one.
+    """Train `model` in place with Adam, and yield the number of finished epochs after each one.
 
     Args:
         model: a classifier that returns logits (B, classes).
@@ -47,11 +49,17 @@ def epochs_of(  # noqa: PLR0913 - as `fit`
         rate: learning rate.
         batch: images per step. The last batch of an epoch may be smaller and is used.
         generator: draws the order of the images.
+        cosine: whether the rate falls to zero as a cosine over all steps. Otherwise it is constant.
     """
+    steps = epochs * math.ceil(len(x) / batch)
     optimizer = torch.optim.Adam(model.parameters(), rate)
+    step = 0
     for epoch in range(1, epochs + 1):
         model.train()
         for rows in torch.randperm(len(x), generator=generator).split(batch):
+            if cosine:
+                optimizer.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * step / steps)) / 2
+            step += 1
             loss = functional.cross_entropy(model(x[rows]), y[rows])
             optimizer.zero_grad()
             loss.backward()

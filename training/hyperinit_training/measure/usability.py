@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from hyperinit.layout import Layout
 from hyperinit.representation import HyperRepresentation
+from hyperinit_training.checkpoints.read import build, own_copy, score_of
+from hyperinit_training.machine.progress import Progress
 from hyperinit_training.train_autoencoder.explained import r2, r2_per_layer
 from hyperinit_training.zoo.zoo import Zoo
 
@@ -60,6 +62,30 @@ def usability(representation: HyperRepresentation, zoo: Zoo, score: Score | None
     Returns:
         Figures, the recommended method, and the verdict. The same seed draws the samples every time.
     """
+    names = [name for name in METHODS if ranked or not name.endswith("30")]
+    total = len(representation.anchors) + 2 * len(zoo.part("val")) + DRAWS * len(names)
+    with Progress("measuring", total if score else 0, "network") as progress:
+        return _measured(representation, zoo, _counting(score, progress), names, ranked=ranked)
+
+
+def _counting(score: Score | None, progress: Progress) -> Score | None:
+    """Return a score that shows how many networks have got theirs."""
+    if score is None:
+        return None
+    given = score
+
+    def counting(weights: Tensor) -> float:
+        found = given(weights)
+        progress.advance()
+        return found
+
+    return counting
+
+
+def _measured(
+    representation: HyperRepresentation, zoo: Zoo, score: Score | None, names: list[str], *, ranked: bool
+) -> Usability:
+    """Measure samples of the named methods, as `usability`."""
     train, held = representation.anchors.weights, zoo.part("val").weights
     figures = {"zoo": _figures(train, train, score)}
     overall, layers = None, {}
@@ -72,10 +98,9 @@ def usability(representation: HyperRepresentation, zoo: Zoo, score: Score | None
             "zoo-held-out": _figures(held, train, score),
             "zoo-held-out-decoded": _figures(decoded, train, score),
         }
-    for name in METHODS:
-        if ranked or not name.endswith("30"):
-            drawn = representation.sample(DRAWS, method=name, generator=torch.Generator().manual_seed(SEED))
-            figures[name] = _figures(drawn, train, score)
+    for name in names:
+        drawn = representation.sample(DRAWS, method=name, generator=torch.Generator().manual_seed(SEED))
+        figures[name] = _figures(drawn, train, score)
     recommended = _recommended(figures, scored=score is not None, ranked=ranked)
     usable = None if score is None else _keeps(figures, recommended)
     words = tuple(_words(figures, overall, recommended, usable))
@@ -85,15 +110,17 @@ def usability(representation: HyperRepresentation, zoo: Zoo, score: Score | None
 def scorer(make: Callable[[], nn.Module], layout: Layout, evaluate: Callable[[nn.Module], float]) -> Score:
     """Turn an evaluation of modules into one of weight vectors (D,).
 
-    All weights are loaded into one module, which is in evaluation mode.
+    Each evaluation gets a module of its own, in evaluation mode, because it may fuse layers or halve weights.
+    The score raises as `checkpoints.read.score_of`.
     """
-    module = make()
+    original = build(make)
 
     def score(weights: Tensor) -> float:
+        module = own_copy(original, make)
         module.load_state_dict(
             layout.state(weights), strict=False
         )  # not strict: a layout leaves out num_batches_tracked
-        return float(evaluate(module.eval()))
+        return score_of(evaluate, module, "a network of the zoo or a sample")
 
     return score
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, fields
 
 from hyperinit.autoencoder import TABLE8, AutoencoderConfig
-from hyperinit.errors import UnknownNameError
+from hyperinit.errors import unknown
 from hyperinit_training.recipes.zoo import require
 
 TABLE8_TRAINING = {  # batch size, beta and epochs of the paper's Table 8
@@ -112,7 +112,7 @@ def table8(images: str, snapshots: int) -> AutoencoderRecipe:
     24500
     """
     if images not in TABLE8_TRAINING:
-        raise UnknownNameError(f"Table 8 has {', '.join(TABLE8_TRAINING)}, got {images!r}")
+        raise unknown("images of Table 8", images, TABLE8_TRAINING)
     batch, beta, epochs = TABLE8_TRAINING[images]
     return AutoencoderRecipe(
         **asdict(TABLE8[images]),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hyperinit.errors import ArgumentError, UnknownNameError
+from hyperinit.errors import ArgumentError, ArtifactError, UnknownNameError, did_you_mean, listed, shown, unknown
+from hyperinit.files.headers import check_plain
+from hyperinit.files.texts import read_toml
 from hyperinit.samplers import SamplerOptions
 from hyperinit_training.recipes.autoencoder import AutoencoderRecipe
 from hyperinit_training.recipes.zoo import ZooRecipe, require
@@ -74,30 +74,36 @@ def load_recipe(name: str) -> Recipe:
     """
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not path.exists():
-        near = get_close_matches(name, recipes(), n=3)
-        raise UnknownNameError(f"unknown recipe {name!r}; did you mean {near or recipes()}?")
+        if name.endswith(".toml"):
+            raise UnknownNameError(f"unknown recipe {shown(name)}; a path that ends in .toml must be that of a file")
+        raise unknown("recipe", name, recipes())
+    data = read_toml(path)
     try:
-        data = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise ArgumentError(f"{path} is not TOML: {error}") from None
+        check_plain(data)  # numbers that are not finite, and texts that no artifact may hold, cost hours later
+    except ArtifactError as error:
+        raise ArgumentError(f"{path} must hold plain data, got: {error}") from None
     zoo = _section(ZooRecipe, data.pop("zoo", {}), path)
     autoencoder = _section(AutoencoderRecipe, data.pop("autoencoder", {}), path)
     samplers = _section(SamplerOptions, {"bandwidth": 0.0} | data.pop("samplers", {}), path)
     words = {key: str(data.pop(key, "")) for key in ("title", "licence", "citation")}
     words["rank_by"] = str(data.pop("rank_by", "val"))
     if data:
-        raise ArgumentError(f"{path} has unknown keys {', '.join(data)}")
+        raise ArgumentError(f"{path} has unknown keys {listed(data)}")
     return Recipe(name=path.stem, zoo=zoo, autoencoder=autoencoder, samplers=samplers, **words)
 
 
 def _section(kind: type[Section], data: dict[str, Any], path: Path) -> Section:
     """Build the dataclass of one TOML table. Lists become tuples."""
-    unknown = set(data) - {f.name for f in fields(kind)}
-    if unknown:
-        known = ", ".join(f.name for f in fields(kind))
-        raise ArgumentError(f"{path} has unknown keys {', '.join(sorted(unknown))}; known are {known}")
+    if not isinstance(data, dict):
+        raise ArgumentError(f"{path} must have its sections as tables, such as [zoo], got {shown(data)}")
+    known = [f.name for f in fields(kind)]
+    wrong = sorted(set(data) - set(known))
+    if wrong:
+        near = did_you_mean(wrong[0], known)
+        hint = f"; {near}" if near else ""
+        raise ArgumentError(f"{path} has unknown keys {listed(wrong)}; known are {', '.join(known)}{hint}")
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
     try:
         return kind(**values)
-    except TypeError as error:  # a key is missing, or a check compares a string with a number
+    except (TypeError, OverflowError) as error:  # a key is missing, or a check compares a string with a number
         raise ArgumentError(f"{path}: {error}") from None

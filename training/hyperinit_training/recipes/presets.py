@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from hyperinit.autoencoder import TABLE8
-from hyperinit.errors import UnknownNameError
+from hyperinit.errors import unknown
 from hyperinit.layout import Layout
 from hyperinit_training.recipes.autoencoder import AutoencoderRecipe
 
@@ -49,7 +49,7 @@ def preset(name: str, layout: Layout, models: int, *, one_family: bool, seed: in
     256
     """
     if name not in PRESETS:
-        raise UnknownNameError(f"unknown preset {name!r}; choose from {', '.join(PRESETS)}")
+        raise unknown("preset", name, PRESETS)
     recipe = AutoencoderRecipe(**(CHUNKED if layout.size > LARGE else WHOLE)[name], seed=seed)
     recipe = replace(recipe, batch=max(2, min(recipe.batch, models)))
     if one_family:

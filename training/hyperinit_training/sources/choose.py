@@ -14,6 +14,8 @@ from torch import Tensor
 from hyperinit.representation import HyperRepresentation
 from hyperinit.samplers import METHODS
 from hyperinit_training.images.dataset import Images
+from hyperinit_training.machine.precision import isolated
+from hyperinit_training.machine.progress import tracked
 from hyperinit_training.measure.yardstick import Yardstick
 from hyperinit_training.zoo.zoo import Zoo
 
@@ -22,6 +24,7 @@ CANDIDATES = ("kde", "kde30", "local", "local30")  # methods that can be recomme
 MARGIN = 0.005  # validation accuracy, 0 to 1, that may be given up for novelty
 
 
+@isolated()
 def finish(
     representation: HyperRepresentation, zoo: Zoo, images: Images, *, draws: int = 50, seed: int = 0
 ) -> HyperRepresentation:
@@ -49,7 +52,10 @@ def finish(
         representation = _with_bandwidth(representation, val, draws, seed + 1)
     # The rounding moves the map of `neigh`, so everything is measured on the artifact as it is read back.
     representation = _as_read(representation.train_samplers())
-    found = {name: val.measure(_draw(representation, name, draws, seed + 1)) for name in CANDIDATES}
+    found = {
+        name: val.measure(_draw(representation, name, draws, seed + 1))
+        for name in tracked("choosing a method", CANDIDATES, "method")
+    }
     # Accuracy first, then novelty: among methods about as accurate as the best, take the one that copies least. A seed
     # of its own keeps these samples apart from the measured ones below.
     best = max(found[name]["accuracy"] for name in CANDIDATES)
@@ -62,7 +68,8 @@ def finish(
         few = len(representation.anchors)
         print(f"{name} is not measured: it needs more than {few} training snapshots", file=sys.stderr)  # noqa: T201
     measured: dict[str, dict[str, float]] = {
-        name: test.measure(_draw(representation, name, draws, seed)) for name in possible
+        name: test.measure(_draw(representation, name, draws, seed))
+        for name in tracked("measuring", possible, "method")
     }
     held_out = zoo.part("test").weights
     measured["zoo"] = test.measure(test.train)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from torch import nn
 
 from hyperinit.autoencoder import Autoencoder
-from hyperinit.errors import ArgumentError
+from hyperinit.errors import ArgumentError, WriteError, counted
+from hyperinit.files import temporary
 from hyperinit.hub import publish, sources
 from hyperinit.representation import HyperRepresentation
 from hyperinit.representation.card import Card
 from hyperinit_training.images.dataset import load_images
-from hyperinit_training.machine import processes
+from hyperinit_training.machine import lock, processes
 from hyperinit_training.recipes.load import Recipe
-from hyperinit_training.sources.assemble import assemble, zoo_facts
+from hyperinit_training.sources.assemble import assemble, rehearse, zoo_facts
+from hyperinit_training.sources.written import write
 from hyperinit_training.zoo.zoo import Zoo
 
 
@@ -65,6 +69,7 @@ def zoo_of(  # noqa: PLR0913
         found = Zoo.load(folder)
         if found.provenance.get("recipe") != recipe.zoo.to_json() or not same_network(found, network):
             raise ArgumentError(f"{folder} holds the zoo of another recipe; choose another folder or delete it")
+        _clear(folder)
     else:
         images = load_images(recipe.zoo.images, data)
         found = train_zoo(recipe.zoo, images, folder, device=device, network=network, workers=workers)
@@ -73,10 +78,20 @@ def zoo_of(  # noqa: PLR0913
     return found
 
 
+def _clear(folder: Path) -> None:
+    """Delete what a process left that was killed after its zoo was written, unless another one still does so."""
+    if processes.is_first():
+        temporary.sweep(folder)
+    if (folder / "blocks").exists() or (folder / lock.NAME).exists():
+        with suppress(ArgumentError, WriteError), lock.locked(folder):
+            if processes.is_first():
+                shutil.rmtree(folder / "blocks", ignore_errors=True)
+
+
 def summary(found: Zoo, folder: Path) -> str:
     """Return one line with the number of snapshots and the range of their test accuracies."""
     test = [s.test for s in found.snapshots]
-    return f"{folder}: {len(found)} snapshots, test accuracy {min(test):.2%} to {max(test):.2%}"
+    return f"{folder}: {counted(len(found), 'snapshot')}, test accuracy {min(test):.2%} to {max(test):.2%}"
 
 
 def representation_of(  # noqa: PLR0913
@@ -104,12 +119,14 @@ def representation_of(  # noqa: PLR0913
         )
     images = load_images(recipe.zoo.images, data)
     found = prepare(found, recipe.autoencoder)
+    card, ranks = card_of(recipe, found), found.part("train").ranked_by(recipe.rank_by)
+    rehearse(found, recipe.autoencoder, card, recipe.samplers, scores=ranks)
     autoencoder = train_autoencoder(recipe.autoencoder, found, run, device=device)
 
     def written() -> HyperRepresentation:
         representation = finish(assemble_recipe(recipe, found, autoencoder), found, images)
         out.parent.mkdir(parents=True, exist_ok=True)
-        representation.save(out)
+        write(representation, out, run)
         if out.resolve().parent == sources.FOLDER.resolve():
             publish.register_embedded(out, out.stem, recipe.title)
         return representation
@@ -125,8 +142,14 @@ def assemble_recipe(recipe: Recipe, zoo: Zoo, autoencoder: Autoencoder) -> Hyper
         zoo: prepared.
         autoencoder: trained on it.
     """
+    ranks = zoo.part("train").ranked_by(recipe.rank_by)
+    return assemble(zoo, autoencoder, card_of(recipe, zoo), recipe.samplers, scores=ranks)
+
+
+def card_of(recipe: Recipe, zoo: Zoo) -> Card:
+    """Return the card of a recipe's source, without measured figures."""
     ranked = {} if recipe.rank_by == "val" else {"ranked by": recipe.rank_by}
-    card = Card(
+    return Card(
         source=recipe.name.removesuffix("-tuned"),
         title=recipe.title,
         licence=recipe.licence,
@@ -136,4 +159,3 @@ def assemble_recipe(recipe: Recipe, zoo: Zoo, autoencoder: Autoencoder) -> Hyper
         recommended="kde30",
         measured={},
     )
-    return assemble(zoo, autoencoder, card, recipe.samplers, scores=zoo.part("train").ranked_by(recipe.rank_by))

@@ -14,6 +14,7 @@ import json
 import pickle
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import torch
 from torch import Tensor
@@ -25,6 +26,8 @@ from hyperinit.nets import cnn
 from hyperinit.representation import HyperRepresentation
 from hyperinit.representation.card import Card
 from hyperinit.samplers import SamplerOptions
+from hyperinit_training.checkpoints.entries import why_unusable
+from hyperinit_training.checkpoints.torch_files import check_records, is_zipped
 from hyperinit_training.sources.assemble import assemble, zoo_facts
 from hyperinit_training.zoo.statistics import layer_mean, layer_std
 from hyperinit_training.zoo.zoo import Zoo
@@ -191,7 +194,8 @@ def _read_autoencoder(
         for name, shape in expected.items()
         if name in state and tuple(state[name].shape) != shape
     ]
-    wrong += [f"{name} holds NaN or infinity" for name, value in state.items() if not value.isfinite().all()]
+    # Only if the shapes are right: a tensor of another shape may repeat one value a billion times.
+    wrong += [f"{name} holds NaN or infinity" for name in (() if wrong else state) if not state[name].isfinite().all()]
     if wrong:
         more = f"; and {len(wrong) - 8} more" if wrong[8:] else ""
         raise ArtifactError(f"{path} must hold the tensors that {CONFIG} describes, got: {'; '.join(wrong[:8])}{more}")
@@ -204,7 +208,11 @@ def _read_autoencoder(
 def _read_state(path: Path) -> dict[str, Tensor]:
     """Read a state dict of plain tensors without running code from the file."""
     try:
+        if is_zipped(path):
+            check_records(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except ZooError as error:
+        raise ArtifactError(str(error)) from None
     except FileNotFoundError:
         raise ArtifactError(f"{path} must be the released checkpoint, got no such file") from None
     except pickle.UnpicklingError:
@@ -212,16 +220,19 @@ def _read_state(path: Path) -> dict[str, Tensor]:
             f"{path} must hold tensors only, got a damaged file or pickled code, which was not run. Copy it again. "
             "If that does not help, ask its publisher for the state dict alone"
         ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (
+        OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError, BadZipFile,
+    ) as error:  # fmt: skip
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ArtifactError(f"{path} must be a complete checkpoint, got {reason}; copy it again") from None
     plain = isinstance(state, dict) and all(
         isinstance(key, str)
         and isinstance(value, Tensor)
         and value.is_floating_point()
-        and value.layout is torch.strided
+        and not why_unusable(value)
+        and not value.is_meta
         for key, value in state.items()
     )
     if not plain or not state:
         raise ArtifactError(f"{path} must hold one state dict of floating point tensors, got another object")
-    return dict(state)
+    return {key: value.detach() for key, value in state.items()}

@@ -25,7 +25,7 @@ def neuron_positions(layout: Layout) -> dict[str, tuple[Tensor, ...]]:
     {'0': (tensor([[0, 2, 4],
             [1, 3, 5]]),)}
     """
-    tensors = layout.unflatten(torch.arange(layout.size))
+    tensors = layout.places()
     positions = {}
     for group, neurons in layout.group_sizes.items():
         tables: list[list[Tensor]] = []

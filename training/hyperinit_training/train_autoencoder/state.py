@@ -11,11 +11,11 @@ Source: Schürholt et al. 2022, arXiv:2209.14733, section 2 (losses, augmentatio
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from hyperinit.autoencoder import Autoencoder
@@ -72,6 +72,7 @@ class Training:
         self.head = ProjectionHead(recipe.latent * (window_size(self.autoencoder) if recipe.chunk else 1)).to(device)
         self.loss = ReconstructionLoss(std if recipe.lwln else None).to(device)
         self.generator = torch.Generator().manual_seed(recipe.seed)
+        self.symmetries = hashlib.sha256(repr((zoo.layout.to_json(), signs)).encode()).hexdigest()
         self.permute = None
         if zoo.layout.group_sizes and recipe.permutations:
             self.permute = PermutationAugmentation(zoo.layout, recipe.permutations, self.generator, device, signs=signs)
@@ -181,13 +182,30 @@ class Training:
         return found
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint, from which `resume` continues."""
+        """Write a checkpoint, from which `resume` continues.
+
+        Raises:
+            ZooError: if a weight is not finite.
+            WriteError: if the file cannot be written. An older checkpoint is unchanged then.
+        """
+        tensors = self._tensors()
+        tensors |= {f"optimizer.{key}": value for key, value in optimizer_tensors(self.optimizer).items()}
+        if not all(value.isfinite().all() for value in tensors.values()):
+            raise self.diverged()
+        write_tensors(path, tensors, {"step": str(self.step), "dtype": str(self.dtype), **self.identity()})
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Return the tensors of a checkpoint that exist at every step, so all but the optimizer's."""
         tensors = {f"autoencoder.{key}": value for key, value in self.autoencoder.state_dict().items()}
         tensors |= {f"head.{key}": value for key, value in self.head.state_dict().items()}
-        tensors |= {f"optimizer.{key}": value for key, value in optimizer_tensors(self.optimizer).items()}
-        tensors["random.generator"] = self.generator.get_state()
-        tensors["random.global"] = torch.get_rng_state()
-        write_tensors(path, tensors, {"step": str(self.step), "dtype": str(self.dtype), **self.identity()})
+        return tensors | {"random.generator": self.generator.get_state(), "random.global": torch.get_rng_state()}
+
+    def diverged(self) -> ZooError:
+        """Return the error for a training whose numbers are no longer finite."""
+        return ZooError(
+            f"the autoencoder must keep finite weights, got NaN or infinity at step {self.step} of "
+            f"{self.recipe.steps}; lower its rate of {self.recipe.rate:g}, or leave unusual networks out of the zoo"
+        )
 
     def resume(self, path: Path) -> None:
         """Restore the state from a checkpoint of `save`.
@@ -197,20 +215,45 @@ class Training:
         """
         try:
             tensors, metadata = read_tensors(path)
-            found, ours = {key: metadata[key] for key in ("recipe", "zoo")}, self.identity()
-            for key in ("recipe", "zoo"):
-                if found[key] != ours[key]:
+            ours = self.identity()
+            for key in ours:
+                if metadata[key] != ours[key]:
                     raise ValueError(f"it was written for another {key}")
+            if missing := self._tensors().keys() - tensors.keys():
+                raise ValueError(f"it lacks {min(missing)}")
+            step, self.dtype = int(metadata["step"]), DTYPES[metadata["dtype"]]
+            states = prefixed(tensors, "optimizer.")
+            self._check_states(states, step)
             self.autoencoder.load_state_dict(prefixed(tensors, "autoencoder."))
             self.head.load_state_dict(prefixed(tensors, "head."))
-            load_optimizer(self.optimizer, prefixed(tensors, "optimizer."))
+            load_optimizer(self.optimizer, states)
             self.generator.set_state(tensors["random.generator"])
             torch.set_rng_state(tensors["random.global"])
-            self.step, self.dtype = int(metadata["step"]), DTYPES[metadata["dtype"]]
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            self.step = step
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ZooError(f"cannot resume from {path}: {error}; delete it to start again") from None
 
+    def _check_states(self, states: Mapping[str, Tensor], step: int) -> None:
+        """Check that every parameter has the optimizer's state of this step."""
+        if not 0 <= step <= self.recipe.steps:
+            raise ValueError(f"its step must lie in 0 to {self.recipe.steps}, got {step}")
+        trained = [*self.autoencoder.parameters(), *(self.head.parameters() if self.recipe.beta != 1 else ())]
+        expected = {
+            f"{index}.{name}": torch.Size(()) if name == "step" else parameter.shape
+            for index, parameter in enumerate(trained if step else ())
+            for name in ("step", "exp_avg", "exp_avg_sq")
+        }
+        if {name: value.shape for name, value in states.items()} != expected:
+            raise ValueError("its optimizer states are not those of the parameters")
+        if any(value.item() != step for name, value in states.items() if name.endswith(".step")):
+            raise ValueError(f"its optimizer states are not those of step {step}")
+
     def identity(self) -> dict[str, str]:
-        """Return what a checkpoint and a run must share: the recipe as text, and a digest of the training networks."""
+        """Return what a checkpoint and a run must share.
+
+        These are the recipe as text, a digest of the training networks, and one of the layout and its symmetries.
+        """
         weights = self.train.cpu().contiguous().view(torch.uint8).numpy().data
-        return {"recipe": str(asdict(self.recipe)), "zoo": hashlib.sha256(weights).hexdigest()}
+        return {
+            "recipe": str(asdict(self.recipe)), "zoo": hashlib.sha256(weights).hexdigest(), "layout": self.symmetries,
+        }  # fmt: skip

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from hyperinit.autoencoder import Autoencoder
 from hyperinit.errors import ArgumentError, ZooError
 from hyperinit_training.machine import processes
 from hyperinit_training.machine.devices import device_of
-from hyperinit_training.machine.run_files import append_json, truncate_log, write_json
+from hyperinit_training.machine.lock import locked
+from hyperinit_training.machine.precision import isolated
+from hyperinit_training.machine.progress import Progress
+from hyperinit_training.machine.run_files import append_json, read_record, truncate_log, write_record
 from hyperinit_training.recipes.autoencoder import AutoencoderRecipe
 from hyperinit_training.symmetry.align import align
 from hyperinit_training.symmetry.positions import Groups
@@ -27,6 +30,7 @@ CHECKPOINT_SECONDS = 60.0
 TIMED_STEPS = 5  # steps from which `timed` takes the mean
 
 
+@isolated()
 def prepare(zoo: Zoo, recipe: AutoencoderRecipe) -> Zoo:
     """Permute the neurons of all snapshots to match each other, family by family, if `recipe.align` is True.
 
@@ -53,6 +57,7 @@ def prepare(zoo: Zoo, recipe: AutoencoderRecipe) -> Zoo:
     return replace(zoo, weights=processes.from_first(aligned))
 
 
+@isolated()
 def train_autoencoder(
     recipe: AutoencoderRecipe,
     zoo: Zoo,
@@ -77,46 +82,63 @@ def train_autoencoder(
         The trained autoencoder in evaluation mode, on the CPU.
 
     Raises:
-        ArgumentError: if there are more processes than views in a batch, or the device does not exist.
-        ZooError: if a checkpoint belongs to another recipe or zoo, or the processes have different zoos.
+        ArgumentError: if there are more processes than views in a batch, the device does not exist, or another training
+            runs in the folder.
+        ZooError: if a checkpoint is damaged or belongs to another recipe or zoo, the processes have different zoos,
+            or the training diverges. A checkpoint in the folder is unchanged then.
+        WriteError: if a file cannot be written, for example on a full disk. The last checkpoint is unchanged then.
     """
     if processes.count() > 2 * recipe.batch:
         raise ArgumentError(f"at most {2 * recipe.batch} processes can share a batch, got {processes.count()}")
     where = device_of(device)
     if processes.count() > 1 and where.type != "cpu":
         raise ArgumentError(f"device must be cpu if several processes train an autoencoder, got {where}")
-    first = processes.is_first()
-    if first:
-        folder.mkdir(parents=True, exist_ok=True)
-    checkpoint, log = folder / "checkpoint.safetensors", folder / "log.jsonl"
-    with torch.random.fork_rng(devices=[] if where.type == "cpu" else [where]):
+    devices = [] if where.type == "cpu" else [where]
+    with locked(folder), torch.random.fork_rng(devices=devices):
         torch.default_generator.manual_seed(recipe.seed)  # for initial weights and dropout; fork_rng restores it
         training = Training(recipe, zoo, signs, where)
-        _begin(training, checkpoint)
-        if first:
-            write_json(folder / "recipe.json", asdict(recipe))
-            truncate_log(log, training.step)
-        saved = time.monotonic()
-        with tqdm(
-            total=recipe.steps, initial=training.step, unit="step", desc="autoencoder", disable=None if first else True
-        ) as bar:
-            while training.step < recipe.steps:
-                losses = training.advance()
-                bar.update()
-                if not first:
-                    continue
-                if training.step % LOG_EVERY == 0 or training.step == recipe.steps:
-                    record = {key: value.item() for key, value in vars(losses).items()} | training.measure()
-                    append_json(log, {"step": training.step, **record})
-                    bar.set_postfix({key: f"{value:.3f}" for key, value in record.items()})
-                if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                    training.save(checkpoint)
-                    saved = time.monotonic()
-        if first:
-            training.save(checkpoint)
+        _begin(training, folder / "checkpoint.safetensors")
+        _run(training, folder)
     return training.autoencoder.cpu().eval()
 
 
+def _run(training: Training, folder: Path) -> None:
+    """Take the remaining steps. The first process writes the files."""
+    recipe, first = training.recipe, processes.is_first()
+    checkpoint, log = folder / "checkpoint.safetensors", folder / "log.jsonl"
+    if first:
+        write_record(folder / "recipe.json", asdict(recipe))
+        truncate_log(log, training.step)
+    saved = time.monotonic()
+    with Progress("autoencoder", recipe.steps, "step", done=training.step) as progress:
+        while training.step < recipe.steps:
+            losses = training.advance()
+            progress.advance()
+            if not first:
+                continue
+            if training.step % LOG_EVERY == 0 or training.step == recipe.steps:
+                record = {key: value.item() for key, value in vars(losses).items()} | training.measure()
+                if not all(map(math.isfinite, record.values())):
+                    raise training.diverged()
+                append_json(log, {"step": training.step, **record})
+                progress.say(_note(record))
+            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                training.save(checkpoint)
+                saved = time.monotonic()
+    if first:
+        training.save(checkpoint)
+
+
+def _note(record: Mapping[str, float]) -> str:
+    """Return the two figures that tell how well an autoencoder does, short enough for any terminal.
+
+    >>> _note({"total": 0.5, "train_r2": 0.75})
+    'loss 0.500, R2 0.750'
+    """
+    return f"loss {record['total']:.3f}, R2 {record.get('val_r2', record.get('train_r2', math.nan)):.3f}"
+
+
+@isolated()
 def timed(
     recipe: AutoencoderRecipe, zoo: Zoo, minutes: float | None, folder: Path, device: torch.device
 ) -> AutoencoderRecipe:
@@ -133,18 +155,31 @@ def timed(
 
     Returns:
         The recipe with other `steps`. Its `warmup` is at most a fifth of them.
+
+    Raises:
+        ArgumentError: if another training runs in the folder.
+        ZooError: if `steps.json` is damaged.
+        WriteError: if it cannot be written.
     """
     if minutes is None:
         return recipe
     plan = folder / "steps.json"
-    if processes.agreed(plan.exists()):
-        return _of_steps(recipe, int(json.loads(plan.read_text())["steps"]))
-    seconds = processes.agreed(_seconds(recipe, zoo, device))
-    steps = max(1, round(60 * minutes / seconds))
-    if processes.is_first():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(plan, {"steps": steps, "seconds per step": seconds, "minutes": minutes})
+    with locked(folder):
+        if processes.agreed(plan.exists()):
+            return _of_steps(recipe, _planned(plan))
+        seconds = processes.agreed(_seconds(recipe, zoo, device))
+        steps = max(1, round(60 * minutes / seconds))
+        if processes.is_first():
+            write_record(plan, {"steps": steps, "seconds per step": seconds, "minutes": minutes})
+        processes.barrier()
     return _of_steps(recipe, steps)
+
+
+def _planned(plan: Path) -> int:
+    try:
+        return int(read_record(plan)["steps"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ZooError(f"cannot resume from {plan}: {error}; delete it to measure the time of a step again") from None
 
 
 def _begin(training: Training, checkpoint: Path) -> None:

@@ -45,7 +45,7 @@ def code_windows(  # noqa: PLR0913
     encoder, decoder = autoencoder.encoder, autoencoder.decoder
     assert isinstance(encoder, ChunkEncoder)
     assert isinstance(decoder, ChunkDecoder)
-    chunks = encoder.cut.index[places]  # (B, W, C): columns of the weights; padding has the column D
+    chunks = encoder.cut.index(places)  # (B, W, C): columns of the weights; padding has the column D
     # On the CPU: `nonzero` on a GPU would wait for it, because its result has no size known in advance.
     real = (chunks < views.shape[1]).flatten().nonzero()[:, 0].to(views.device)
     index, places = chunks.to(views.device), places.to(views.device)
@@ -61,7 +61,7 @@ def code_windows(  # noqa: PLR0913
 
 def count_weights(autoencoder: Autoencoder, places: Tensor, size: int) -> int:
     """Count the weights in windows (B, W) of networks of `size` weights, without padding."""
-    return int((_cut(autoencoder).index[places] < size).sum())
+    return int((_cut(autoencoder).index(places) < size).sum())
 
 
 def _gather_chunks(autoencoder: Autoencoder, weights: Tensor, index: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hyperinit_training.machine import processes
+from hyperinit_training.machine.precision import isolated
 from hyperinit_training.machine.run_files import write_tensors
 from hyperinit_training.recipes.zoo import ZooRecipe
 from hyperinit_training.train_zoo import compiled_cnn
@@ -81,6 +82,7 @@ def _block(job: Job, models: range, ancestor: Floats | None, pool: ThreadPoolExe
     return packed(job.recipe, models, list(pool.map(one, models)))
 
 
+@isolated()  # runs in a thread of the pool
 def _train(job: Job, recipe: ZooRecipe, model: int, ancestor: Floats | None) -> Floats:
     """Train one network by its own recipe, from its ancestor (D,) if it has one; returns its snapshots (S, D)."""
     generator = generator_of(job.recipe.seed, model)

@@ -20,6 +20,7 @@ from hyperinit.layout.layers import NORM
 from hyperinit_training.recipes.zoo import ACTIVATIONS, ZooRecipe
 
 Floats = NDArray[np.float32]
+RISING, FIRST = 0.3, 25  # of "one-cycle": share of steps with a rising rate, divisor of its first rate; as in PyTorch
 
 
 def generator_of(seed: int, model: int) -> torch.Generator:
@@ -45,9 +46,9 @@ def initial_weights(init: str, layout: Layout, generator: torch.Generator) -> Te
     for layer in layout.layers:
         fan_in = layer.tensors[0].size // layer.neurons
         for tensor in layer.tensors:
-            value = torch.empty(tensor.shape)
+            value = torch.empty(tensor.shape, dtype=torch.float32)
             if layer.kind == NORM:
-                value.fill_(float(tensor.name.rpartition(".")[2] == "weight"))
+                value.fill_(float(tensor.name.rpartition(".")[2] in ("weight", "running_var")))
             elif init == "default":
                 value.uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
             elif len(tensor.shape) == 1:
@@ -92,14 +93,32 @@ def schedule(recipe: ZooRecipe, count: int, generator: torch.Generator, *, branc
     orders = [torch.randperm(count, generator=generator)[: steps * recipe.batch] for _ in range(epochs)]
     order = torch.cat(orders).view(-1, recipe.batch).numpy()  # (epochs * steps, B)
     rate = recipe.branch_rate if branch else recipe.rate
-    falling = branch or recipe.schedule == "linear"
-    rates = np.linspace(rate, 0 if falling else rate, len(order), endpoint=False, dtype=np.float32)
+    rates = learning_rates("linear" if branch else recipe.schedule, rate, len(order))
     keep = () if branch else tuple(epoch * steps for epoch in recipe.snapshots)
     seed = int(torch.randint(2**32, (), generator=generator)) if recipe.dropout else 0
     return Schedule(
         order=order, rates=rates, keep=keep, seed=seed,
         decay=recipe.decay, activation=recipe.activation, dropout=recipe.dropout,
     )  # fmt: skip
+
+
+def learning_rates(schedule: str, rate: float, steps: int) -> Floats:
+    """Return the learning rate of every step, float32 (steps,).
+
+    Args:
+        schedule: "constant", "linear", "cosine" or "one-cycle", see `ZooRecipe`.
+        rate: the largest one.
+        steps: number of steps.
+
+    >>> learning_rates("linear", 1.0, 4)
+    array([1.  , 0.75, 0.5 , 0.25], dtype=float32)
+    """
+    if schedule in ("constant", "linear"):
+        return np.linspace(rate, rate if schedule == "constant" else 0, steps, endpoint=False, dtype=np.float32)
+    rising = round(RISING * steps) if schedule == "one-cycle" else 0
+    up = rate / FIRST + (rate - rate / FIRST) * (1 - np.cos(np.pi * np.arange(rising) / max(1, rising))) / 2
+    down = rate * (1 + np.cos(np.pi * np.arange(steps - rising) / max(1, steps - rising))) / 2
+    return np.concatenate([up, down]).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)

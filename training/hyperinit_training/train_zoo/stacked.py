@@ -64,7 +64,7 @@ class Network:
         The images are (N, B, C, H, W) if `apart`. Otherwise all networks run on the same (B, C, H, W).
         """
         run = vmap(self._one, in_dims=(0, 0 if apart else None))
-        found: Tensor = run(self.layout.unflatten(weights), images)
+        found: Tensor = run(self.layout.state(weights), images)
         return found
 
     def _one(self, state: dict[str, Tensor], images: Tensor) -> Tensor:
@@ -221,7 +221,8 @@ def _check(network: Network, weights: Tensor, data: Data, schedules: Sequence[Sc
         raise ArgumentError("schedules must have no dropout, whose masks would depend on the device, got some")
     shapes = {(plan.order.shape, plan.keep) for plan in schedules}
     if len(shapes) > 1:
-        raise ArgumentError(f"schedules must have equal steps, batches and snapshots, got {sorted(shapes)}")
+        got = ", ".join(map(str, sorted(shapes)))
+        raise ArgumentError(f"schedules must have equal steps, batches and snapshots, got {got}")
     least, most = min(int(p.order.min()) for p in schedules), max(int(p.order.max()) for p in schedules)
     if labels.shape != images.shape[:1] or least < 0 or most >= len(images):
         got = f"{len(images)} images, {tuple(labels.shape)} labels, and {least} to {most}"
