@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from difflib import get_close_matches
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from torch import nn
 
-from hyperinit.errors import ArgumentError
+from hyperinit.errors import ArgumentError, did_you_mean
+
+FAILURES = (Exception, SystemExit)  # the user's code may raise anything, and may call sys.exit
 
 
 def load_callable(name: str) -> Callable[..., Any]:
@@ -28,17 +29,20 @@ def load_callable(name: str) -> Callable[..., Any]:
     if not (place and colon and attribute):
         raise ArgumentError(f"a callable must be given as MODULE:NAME, such as mypackage.models:make_net, got {name!r}")
     try:
-        with _working_folder():
+        with _working_folder(), _to_stderr():
             module = importlib.import_module(place)
-    except Exception as error:  # the user's module may raise anything
-        raise ArgumentError(f"{place} must be importable, got {type(error).__name__}: {error}") from error
+    except FAILURES as error:
+        raise ArgumentError(f"{place} must be importable, got {_named(error)}") from error
     found: Any = module
     for part in attribute.split("."):
-        if not hasattr(found, part):
-            near = get_close_matches(part, dir(found), n=3)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise ArgumentError(f"{place} must have the attribute {attribute}, got no {part}{hint}")
-        found = getattr(found, part)
+        try:
+            found = getattr(found, part)
+        except FAILURES as error:  # a module may have a __getattr__ of its own
+            near = did_you_mean(part, dir(found))
+            got = f"no {part}" if isinstance(error, AttributeError) else _named(error)
+            raise ArgumentError(
+                f"{place} must have the attribute {attribute}, got {got}{'; ' if near else ''}{near}"
+            ) from None
     if not callable(found):
         raise ArgumentError(f"{name} must be callable, got a {type(found).__name__}")
     return found  # type: ignore[no-any-return]
@@ -58,16 +62,26 @@ def load_factory(name: str) -> Callable[[], nn.Module]:
 
     def checked() -> nn.Module:
         try:
-            module = make()
-        except Exception as error:  # the user's factory may raise anything
+            with _to_stderr():
+                module = make()
+        except FAILURES as error:
             raise ArgumentError(
-                f"{name} must return a network when called without arguments, got {type(error).__name__}: {error}"
+                f"{name} must return a network when called without arguments, got {_named(error)}"
             ) from error
         if not isinstance(module, nn.Module):
             raise ArgumentError(f"{name} must return a torch.nn.Module, got a {type(module).__name__}")
         return module
 
     return checked
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _to_stderr() -> redirect_stdout[TextIO]:
+    """Send what the user's code prints to stderr, so that stdout holds the command's answer alone."""
+    return redirect_stdout(sys.stderr)
 
 
 @contextmanager
@@ -77,4 +91,5 @@ def _working_folder() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.path.remove(folder)
+        if folder in sys.path:  # the imported module may have changed the path
+            sys.path.remove(folder)

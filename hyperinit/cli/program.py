@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
-from typing import Any
+
+from safetensors import SafetensorError
 
 import hyperinit
 from hyperinit.cli import hub, sources
+from hyperinit.cli.arguments import Parser, as_typed
+from hyperinit.cli.places import reason
+from hyperinit.cli.printing import flush, open_streams, show, tell, warnings_told
 from hyperinit.errors import HyperinitError, MissingExtraError
 
 TRAINING = {
@@ -32,7 +34,8 @@ EXAMPLES = """examples:
 
 For the options of a command: hyperinit COMMAND --help. Commands that print information take --json.
 Exit codes: 0 done; 1 an error that the message on stderr explains, or figures that disagree; 2 wrong usage;
-130 interrupted. HYPERINIT_OFFLINE=1 forbids downloads. HYPERINIT_HOME sets the cache folder."""
+130 interrupted. HYPERINIT_OFFLINE=1 forbids downloads. HYPERINIT_HOME sets the cache folder.
+MODULE:NAME is imported, also from the working folder, and its code runs. So name only modules that you trust."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,34 +47,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: with 2 for wrong usage, with 0 for `--help` and `--version`, as argparse does.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    open_streams()
     try:
-        if arguments and arguments[0] in TRAINING:
-            code = _training_command(arguments[0])(arguments[1:])
-        else:
-            found = _parser().parse_args(arguments)
-            show(*found.run(found), as_json=found.json)
-            code = 0
-        sys.stdout.flush()
-        return code
+        with warnings_told():
+            return _run(list(sys.argv[1:] if argv is None else argv))
     except HyperinitError as error:
-        print(f"hyperinit: {error}", file=sys.stderr)
-        return 1
+        tell(f"hyperinit: {error}")
+    except (OSError, SafetensorError) as error:  # of the system: a full disk, a file that must not be read
+        tell(f"hyperinit: {reason(error)}; mend this, then run the same command again")
     except KeyboardInterrupt:
-        print("hyperinit: interrupted; run the same command again to resume training or a download", file=sys.stderr)
+        tell("hyperinit: interrupted; run the same command again to resume training or a download")
         return 130
-    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that flushing stdout at exit does not raise again
-        return 0
+    finally:
+        flush()  # also what argparse has printed before it exits
+    return 1
 
 
-def show(text: str, data: Any, *, as_json: bool) -> None:
-    """Print an answer as text or as JSON."""
-    print(json.dumps(data, indent=2) if as_json else text)
+def _run(arguments: list[str]) -> int:
+    if arguments and arguments[0] in TRAINING:
+        return _training_command(arguments[0])(arguments[1:])
+    found = _parser().parse_args(arguments)
+    with as_typed(found):
+        show(*found.run(found), as_json=found.json)
+    return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="hyperinit",
         description="Start PyTorch networks from generated weights.",
         epilog=EXAMPLES,
@@ -83,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     hub.add(found)
     for name, title in TRAINING.items():  # for --help only: these commands have their own parsers
         found.add_parser(name, help=title)
+    parser.commands = tuple(found.choices)
     return parser
 
 

@@ -85,8 +85,25 @@ def test_out_is_a_copy_of_the_file(embedded, home, tmp_path, capsys):
     assert out.read_bytes() == (embedded / "tiny.safetensors").read_bytes()
     assert [path.name for path in out.parent.iterdir()] == ["mine.safetensors"]
     assert not home.exists()
-    code, _, err = output(capsys, "pull", "tiny", "--out", str(out / "under a file"))
-    assert (code, err[:34]) == (1, "hyperinit: --out must be a file th")
+    code, _, err = output(capsys, "pull", "tiny", "--out", str(out / "under a file.safetensors"))
+    assert (code, err[:40]) == (1, "hyperinit: --out must lie in a folder th")
+
+
+def test_a_file_that_exists_is_replaced_only_with_force(embedded, home, tmp_path, capsys):
+    out = tmp_path / "mine.safetensors"
+    out.write_text("mine")
+    code, _, err = output(capsys, "pull", "tiny", "--out", str(out))
+    assert (code, out.read_text()) == (1, "mine")
+    assert "--out must be a new file" in err
+    assert output(capsys, "pull", "tiny", "--out", str(out), "--force")[0] == 0
+    assert out.read_bytes() == (embedded / "tiny.safetensors").read_bytes()
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_download(server, home, tmp_path, capsys):
+    source = f"{server.url}/a#sha256={sha256(server.body).hexdigest()}"
+    code, _, err = output(capsys, "pull", source, "--out", str(tmp_path / "a.pt"))
+    assert (code, err[:37]) == (1, "hyperinit: --out must end in .safeten")
+    assert not server.seen
 
 
 def test_what_is_pulled_must_be_a_hyper_representation(server, home, capsys):
@@ -102,9 +119,9 @@ def test_the_cache_is_listed_and_emptied(home, capsys):
     home.mkdir()
     (home / "0123456789abcdef-a.safetensors").write_bytes(bytes(2000))
     (home / "mine").write_text("x")
-    listed = f"        2,000  0123456789abcdef-a.safetensors\n1 files in {home}\n"
+    listed = f"        2,000  0123456789abcdef-a.safetensors\n1 file in {home}\n"
     assert output(capsys, "cache", "list")[1] == listed
-    assert output(capsys, "cache", "clear")[1] == f"1 files deleted from {home}\n"
+    assert output(capsys, "cache", "clear")[1] == f"1 file deleted from {home}\n"
     assert [path.name for path in home.iterdir()] == ["mine"]
 
 

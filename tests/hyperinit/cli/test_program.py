@@ -7,6 +7,7 @@ import sys
 from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
+import safetensors
 
 import hyperinit
 from hyperinit.cli import program
@@ -87,6 +88,20 @@ def test_wrong_usage_ends_with_two(argv, capsys):
     assert "usage: hyperinit" in err
 
 
+@pytest.mark.parametrize(
+    ("argv", "near"),
+    [
+        (["sorces"], "unknown command 'sorces'; did you mean 'sources'"),
+        (["demos"], "unknown command 'demos'; did you mean 'demo'"),
+        (["zzz"], "unknown command 'zzz'; choose from sources, "),
+        (["info", "a", "--jsn"], "unrecognized arguments: --jsn; did you mean '--json'?"),
+    ],
+)
+def test_unknown_names_end_with_the_nearest(argv, near, capsys):
+    assert run(*argv) == 2
+    assert near in capsys.readouterr().err
+
+
 def test_help_lists_every_command(capsys):
     assert run("--help") == 0
     text = " ".join(capsys.readouterr().out.split())
@@ -158,6 +173,18 @@ def test_without_the_training_extra_the_pip_command_is_named(entries, capsys, na
 def test_runtime_commands_need_no_entry_point(entries, embedded, capsys):
     entries()
     assert run("sources") == 0
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device", "/data/a"), safetensors.SafetensorError("No space left on device")]
+)
+def test_errors_of_the_system_are_explained(monkeypatch, capsys, error):
+    def fail():
+        raise error
+
+    monkeypatch.setattr(hyperinit, "sources", fail)
+    assert run("sources") == 1
+    assert capsys.readouterr().err.startswith("hyperinit: No space left on device")
 
 
 def test_programming_errors_are_not_hidden(monkeypatch):

@@ -1,13 +1,16 @@
 """The commands that read a source: what they print as text and as JSON, and what they write."""
 
 import json
+from hashlib import sha256
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import hyperinit
-from hyperinit.cli import program
+from hyperinit.cli import program, sources
+from hyperinit.layout import Layout
 from hyperinit.samplers import METHODS
 
 
@@ -45,13 +48,28 @@ def test_plan_prints_the_plan_of_the_library(embedded, capsys):
             "hyperinit: hyperinit.nets must have the attribute cn, got no cn; did you",
         ),
         (["plan", "hyperinit.nets:cnn", "--fit", "exac"], "hyperinit: unknown fit 'exac'; did you mean 'exact'?"),
-        (["sample", "tiny", "--n", "0", "--out", "nets"], "hyperinit: count must be an integer of at least 1, got 0"),
+        (["sample", "tiny", "--n", "0", "--out", "nets"], "hyperinit: --n must be an integer of at least 1, got 0"),
+        (["sample", "tiny", "--n", "1000000000000", "--out", "nets"], "hyperinit: --n must be at most "),
+        (["sample", "tiny", "--n", "900", "--out", "a.safetensors"], "hyperinit: --n must be at most 6"),
+        (
+            ["sample", "tiny", "--seed", str(2**64), "--out", "nets"],
+            "hyperinit: --seed must be from -9223372036854775808",
+        ),
+        (
+            ["sample", "tiny", "--out", "nets.pt"],
+            "hyperinit: --out must be a folder, got nets.pt, which has the ending",
+        ),
+        (["sample", "tiny", "--out", "/dev/null/nets"], "hyperinit: --out must lie in a folder that can be written"),
+        (["sample", "tiny", "--out", "x" * 300], "hyperinit: --out must have names of at most 255 bytes"),
+        (["plan", "leaves_of_test:make"], "hyperinit: leaves_of_test:make must return a network when called"),
         (["sample", "tiny", "--method", "kde31", "--out", "nets"], "hyperinit: unknown method 'kde31'"),
     ],
 )
 def test_mistakes_are_explained_and_nothing_is_written(embedded, tmp_path, monkeypatch, capsys, argv, message):
     folder = tmp_path / "empty"
     folder.mkdir()
+    (tmp_path / "leaves_of_test.py").write_text("import sys\n\ndef make(): sys.exit(3)\n")
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(folder)
     assert program.main(argv + ["--source", "tiny"] * (argv[0] == "plan")) == 1
     out, err = capsys.readouterr()
@@ -98,3 +116,77 @@ def test_a_folder_that_holds_files_is_not_written_to(embedded, tmp_path, capsys)
     assert program.main(["sample", "tiny", "--out", str(folder)]) == 1
     assert "--out must be a new or empty folder" in capsys.readouterr().err
     assert [path.name for path in folder.iterdir()] == ["mine.txt"]
+
+
+def test_a_file_that_exists_is_replaced_only_with_force(embedded, tmp_path, capsys):
+    out = tmp_path / "ensemble.safetensors"
+    out.write_text("mine")
+    assert program.main(["sample", "tiny", "--out", str(out)]) == 1
+    assert "--out must be a new file" in capsys.readouterr().err
+    assert out.read_text() == "mine"
+    assert program.main(["sample", "tiny", "--out", str(out), "--force"]) == 0
+    assert len(hyperinit.Ensemble.load(out).members) == 1
+
+
+def test_running_variances_below_zero_are_raised_before_they_are_written(embedded, tmp_path, monkeypatch, capsys):
+    """A decoder can produce them, and batch norm would return NaN."""
+    layout = Layout.of(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2)))
+    card = hyperinit.load("tiny").card
+    source = SimpleNamespace(
+        card=card, layout=layout, sample=lambda count, **_: -torch.ones(count, layout.size), header=None
+    )
+    monkeypatch.setattr(hyperinit, "load", lambda _: source)
+    assert program.main(["sample", "tiny", "--out", str(tmp_path / "nets")]) == 0
+    state = load_file(tmp_path / "nets" / "0.safetensors")
+    assert state["1.running_var"].tolist() == pytest.approx([1e-5, 1e-5])
+    assert state["1.running_mean"].tolist() == [-1, -1]
+
+
+def test_a_disk_that_fills_up_leaves_nothing(embedded, tmp_path, monkeypatch, capsys):
+    written = []
+
+    def save(state, path, metadata):
+        if len(written) == 2:
+            raise OSError(28, "No space left on device")
+        written.append(path)
+        path.write_bytes(b"whole")
+
+    monkeypatch.setattr(sources, "save_file", save)
+    assert program.main(["sample", "tiny", "--n", "4", "--out", str(tmp_path / "nets")]) == 1
+    err = capsys.readouterr().err
+    assert "No space left on device" in err
+    assert not (tmp_path / "nets").exists()
+    (tmp_path / "empty").mkdir()
+    written.clear()
+    assert program.main(["sample", "tiny", "--n", "4", "--out", str(tmp_path / "empty")]) == 1
+    assert not list((tmp_path / "empty").iterdir())
+
+
+def test_a_single_network_is_counted_in_the_singular(embedded, tmp_path, capsys):
+    assert program.main(["sample", "tiny", "--seed", "1", "--out", str(tmp_path / "n")]) == 0
+    assert capsys.readouterr().out == f"1 network by kde30, seed 1: {tmp_path / 'n' / '0.safetensors'}\n"
+
+
+def test_the_help_says_that_a_factory_runs_code(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        program.main(["plan", "--help"])
+    assert "imported, also from the working folder, and its code runs" in " ".join(capsys.readouterr().out.split())
+
+
+def test_secrets_of_an_address_reach_neither_files_nor_answers(server, artifact, tmp_path, capsys):
+    server.body = artifact.read_bytes()
+    place = server.url.replace("http://", "http://me:SECRET@")
+    source = f"{place}/x?token=SECRET#sha256={sha256(server.body).hexdigest()}"
+    assert answer(capsys, "sample", source, "--n", "1", "--out", str(tmp_path / "nets"))["n"] == 1
+    [file] = (tmp_path / "nets").iterdir()
+    assert b"SECRET" not in file.read_bytes()
+    assert server.url.encode() in file.read_bytes()
+    assert "SECRET" not in json.dumps(answer(capsys, "pull", source))
+
+
+def test_info_names_the_network_its_activation_and_its_norms(artifact, capsys):
+    assert program.main(["info", str(artifact)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "network      3 conv2d layers, 2 linear layers" in lines
+    assert "activation   Tanh" in lines
+    assert "normalisation none" in lines
