@@ -32,6 +32,7 @@ COMMANDS = {  # name -> module in benchmarks, and title
     "reading": ("speed.reading", "time and memory of reading a folder of checkpoints"),
     "speed": ("speed", "speed of this library, compared with alternatives and with the limits of the machine"),
     "latency": ("speed.latency", "seconds of the import, of init_ and of ensemble"),
+    "reliability": ("report.reliability", "write docs/reliability.md from the figures of the slow tests"),
     "pieces": ("paper.pieces", "print the commands of all measurements that the report shows, in order"),
     "prepare": ("paper.prepare", "make one part that the paper's tables share: a zoo or an autoencoder"),
     "uniform-start": (

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from benchmarks.record import FOLDER, stamp
-from benchmarks.speed import autoencoders, report, runtime, samplers, scale, zoos
+from benchmarks.speed import autoencoders, report, resnets, runtime, samplers, scale, zoos
 from benchmarks.speed.timing import Case, Effort
 
 JSON = FOLDER / "speed.json"
@@ -27,6 +27,7 @@ ROWS: dict[str, Callable[[Effort], list[Case]]] = {
     "decode": runtime.decoding,
     "ensemble": runtime.ensembles,
     "zoo": zoos.zoo,
+    "resnet": resnets.resnets,
     "autoencoder": autoencoders.autoencoder,
     "augment": autoencoders.augment,
     "umap": samplers.umap,

@@ -23,6 +23,7 @@ TITLES = {
     "decode": "Decoding many networks at once; peer: one network at a time",
     "ensemble": "The forward pass of an ensemble; peer: a loop over its members",
     "zoo": "Training a zoo; peer: a plain PyTorch loop for each network, one process for each core",
+    "resnet": "Training a residual network with random crops and flips on one core; peer: a plain float32 loop",
     "autoencoder": "A training step of the autoencoder; peer: the same step as in the authors' released code",
     "augment": "Permuted and erased views for training; peer: one network at a time with Python lists of indices",
     "umap": "Sampling by a UMAP map of the anchors; peer: fitting the map at each call",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hyperinit.errors import ArgumentError, PlanError
 from hyperinit.fitting.fill import LayerStats, default_draws
 from hyperinit.fitting.match import targets
+from hyperinit.fitting.narrow import best_first
 from hyperinit.fitting.options import check_strength
 from hyperinit.fitting.plan import DRAWN, KEPT, LEFT_OUT, Plan
 from hyperinit.fitting.resize import Piece
@@ -67,6 +68,8 @@ def apply_(  # noqa: PLR0913 - three things meet, and three options say how
     parameters = targets(view, plan.layout)
     _check_parameters(parameters, plan)
     state = plan.layout.state(weights.detach().to("cpu", torch.float32))  # named tensors; no variance below zero
+    if plan.narrowed:
+        state = best_first(state, plan.layout, plan.narrowed)
     weights = torch.cat([state[tensor.name].flatten(-len(tensor.shape)) for tensor in plan.layout.tensors], -1)
     draws, rests = _draw(view, plan, strength, generator, layer_stats)
     values = {}
@@ -122,7 +125,8 @@ def _draw(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Draw the values that decoded blocks are mixed with, and the values of the weights beside the blocks, by name."""
     mixed = {row.name for row in plan.rows if row.block and strength < 1}
-    drawn = {row.name for row in plan.rows if row.rest == DRAWN}
+    # at full strength no default draw shows in a parameter that the source decides whole
+    drawn = {row.name for row in plan.rows if row.rest == DRAWN and (strength < 1 or row.decided < row.size)}
     normal = [(row.name, row.shape, row.rest.layer) for row in plan.rows if row.rest and row.rest.layer is not None]
     if not (mixed or drawn or normal):
         return {}, {}  # the generator does not move

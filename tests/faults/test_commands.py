@@ -6,15 +6,14 @@ that says what is wrong. With HYPERINIT_RELIABILITY=FILE the figures are written
 
 import json
 import os
-import platform
 import random
 import shutil
 import subprocess
 import sys
 from collections import Counter
-from datetime import date
 from pathlib import Path
 
+import figures
 import own_zoo
 import pytest
 import torch
@@ -94,18 +93,8 @@ def server():
 
 @pytest.fixture
 def record():
-    """Return a function that writes what happened under a fault, beside what the file holds already."""
-
-    def write(command, fault, **found):
-        if target := os.environ.get("HYPERINIT_RELIABILITY"):
-            path = Path(target)
-            data = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"commands": {}}
-            versions = {"python": platform.python_version(), "torch": torch.__version__, "system": platform.system()}
-            data |= {"date": date.today().isoformat(), **versions}
-            data["commands"].setdefault(command.name, {})[fault] = found
-            path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-
-    return write
+    """Return a function that writes what happened under a fault."""
+    return lambda command, fault, **found: figures.record("commands", command.name, fault, **found)
 
 
 @pytest.fixture(scope="module")

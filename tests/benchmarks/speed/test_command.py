@@ -9,7 +9,7 @@ import torch
 from benchmarks.speed import autoencoders, command, report, zoos
 from benchmarks.speed.timing import Case, Effort, spread
 
-LONG = {"import", "umap", "scale", "zoo", "autoencoder", "init"}  # fresh processes or compilers
+LONG = {"import", "umap", "scale", "zoo", "resnet", "autoencoder", "init"}  # fresh processes or compilers
 
 
 @pytest.mark.parametrize(

@@ -151,3 +151,14 @@ def test_every_member_of_an_ensemble_gets_networks_of_its_own():
     for index, member in enumerate(ensemble.members):
         networks = [source.build_model(row) for row in drawn[2 * index : 2 * index + 2]]
         assert (member(images) - mean(networks, images)).abs().max() < ATOL
+
+
+def test_nothing_is_drawn_for_a_module_that_the_source_decides_whole():
+    """So a warm call is fast, and the generator of the networks decides alone."""
+    _, weights, layout = several(cnn, 2)
+    generator = gen(7)
+    before = generator.get_state()
+    put(wide(2), layout, weights, generator=generator)
+    assert torch.equal(generator.get_state(), before)
+    put(wide(2), layout, weights, generator=generator, strength=0.5)
+    assert not torch.equal(generator.get_state(), before)
