@@ -25,6 +25,10 @@ COMMANDS = {  # name -> module in benchmarks, and title
         "networks several times as wide as the source's: starts and training, from init_, the default and the zoo",
     ),
     "resize-rules": ("sources.resize_rules", "resizing of tensors in init_, compared with copying the leading block"),
+    "resize-narrow": (
+        "sources.resize_narrow",
+        "narrower networks and smaller kernels: which neurons are kept, and correction on batches",
+    ),
     "select": (
         "sources.select",
         "accuracy of init_ with select=: the best of several draws on a few training images",

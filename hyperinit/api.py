@@ -23,6 +23,7 @@ from hyperinit.errors import ArgumentError, shown, unknown
 from hyperinit.fitting import Plan
 from hyperinit.fitting.options import DEFAULTS, Default, Patterns, check_min_share
 from hyperinit.generators import check_generator, global_unmoved
+from hyperinit.hub.given import AnySource
 from hyperinit.hub.load import DEFAULT_SOURCE, Source, load, methods, sources
 from hyperinit.request import Request
 from hyperinit.request import request as asked
@@ -35,7 +36,7 @@ SOURCE: Any = Default(DEFAULT_SOURCE)  # as DEFAULTS: tells whether the argument
 @torch.no_grad()
 def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but the first have defaults
     model: nn.Module,
-    source: Source = SOURCE,
+    source: AnySource = SOURCE,
     *,
     plan: Plan | None = None,
     method: str | None = DEFAULTS.method,
@@ -63,11 +64,14 @@ def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but t
     Args:
         model: any module with conv or linear layers. Layers like the source's get decoded weights, resized if their
             shapes differ. The others get PyTorch's default initialisation.
-        source: a name from `sources()`, the path of an artifact, or a `HyperRepresentation`.
+        source: a name from `sources()`, the path of an artifact, or a `HyperRepresentation`. Or trained networks of
+            your own, which are taken as they are: a module, a state dict, the path of a checkpoint, or a list of them.
+            The networks of a list must be of one kind, and are laid side by side.
         plan: from `hyperinit.plan(model, ...)`: exactly what it shows is done. It fixes the source and all options
             from `method` to `spread`, except a `strength` that it leaves open. Any of these that is passed as
             well must have the plan's value.
-        method: the sampler, a name from `methods(source)`; None takes the one that the source recommends.
+        method: the sampler, a name from `methods(source)`; None takes the one that the source recommends. Networks of
+            your own are not sampled, so they take None alone.
         strength: s in [0, 1]; parameters become s * decoded + (1 - s) * default draw. None takes 1, which suits the
             source's own task with little training. Take 0.5 for another task or a long training, so that the network
             stays able to learn.
@@ -78,7 +82,7 @@ def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but t
         skip_frozen: leave parameters with `requires_grad=False` unchanged.
         members: number of generated networks that lie side by side in a wider module, which then computes the mean of
             their outputs. None takes as many as fit, at most 16. 1 takes one network, beside which the new neurons get
-            their fill. docs/sizes.md shows the layout.
+            their fill. docs/sizes.md shows the layout. Of your own networks, None takes all, and a number the first.
         spread: whether several networks come from as many families of the zoo as there are, in turn, so that they
             differ more. False draws each from all anchors. Without effect on one network.
         min_share: least share of the weights that the source must decide, 0 to 1: decoded weights and the zeros beside
@@ -86,6 +90,8 @@ def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but t
         calibrate: batches to estimate BatchNorm statistics on, see `calibrate_`. All processes must pass equal ones.
             If the source has no norms, norms that read only outputs of layers decoded whole start as the identity, so
             that training starts with the outputs of those layers. Norms that are left out keep their statistics.
+            In a narrower module, or one with smaller kernels, the layers are first corrected by least squares on up to
+            1,024 inputs, so that they compute what the source's network computes there.
         select: labelled batches (inputs (B, ...), class indices (B,), ...), such as a DataLoader of a few hundred
             training images. `oversample` networks are sampled, and each is written (and calibrated). The one with the
             highest accuracy on these batches stays; of equals, the first. The loaders are read once, into memory.
@@ -98,7 +104,8 @@ def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but t
         ArtifactError: if the source's file is damaged, or lacks the trained sampler that the method needs.
         PlanError: if the source would decide less than `min_share`, fewer than `members` networks fit, the parameters
             cannot be written, or `plan` was made for a module whose parameters have other names or shapes.
-        LayoutError: if the fit is "exact" and the shapes differ from the source's.
+        LayoutError: if the fit is "exact" and the shapes differ from the source's, or networks in a list differ.
+        ZooError: if a checkpoint cannot be read.
         ArgumentError: if `strength` is not in [0, 1], `members` is no positive integer, an argument contradicts
             `plan`, a loader yields anything else, the model fails on a batch, the outputs are not logits (B, classes),
             or `oversample` is passed without `select`.
@@ -130,13 +137,13 @@ def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but t
         return write(weights[0])
     calibrate, select = watched(calibrate, select, request.source.card)
     best = partial(selection.write_best_, calibrate=calibrate, select=select, generator=generator)
-    return best(model, write, weights, kept=Kept.of(steps))
+    return best(model, write, weights, kept=request.kept(steps))
 
 
 @torch.no_grad()
 def ensemble(  # noqa: PLR0913 - see init_
     n: int = 15,
-    source: Source = SOURCE,
+    source: AnySource = SOURCE,
     *,
     model: Callable[[], nn.Module] | None = None,
     plan: Plan | None = None,
@@ -160,7 +167,7 @@ def ensemble(  # noqa: PLR0913 - see init_
 
     Args:
         n: number of members, at least 1.
-        source: as for `init_`.
+        source: as for `init_`. Networks of your own come in turn, one in each member.
         model: makes one member, for example a class; None takes the source's own architecture.
         plan: as for `init_`, for a module that `model` makes; every member is written as it says. Needs `model`.
         include, exclude: as for `init_`; only with `model`.
@@ -175,7 +182,7 @@ def ensemble(  # noqa: PLR0913 - see init_
     Raises:
         ArgumentError: if `n` is not a positive integer, `model` is a module and not a factory, or `plan`, `include`
             or `exclude` is passed without `model`.
-        UnknownNameError, ArtifactError, PlanError, LayoutError: as for `init_`.
+        UnknownNameError, ArtifactError, PlanError, LayoutError, ZooError: as for `init_`.
 
     Source: Schürholt et al. 2022, arXiv:2209.14733, Figure 5.
 
@@ -209,7 +216,7 @@ def ensemble(  # noqa: PLR0913 - see init_
             _written(request, request.source.build_model(row), row, min_share, generator) for row in rows
         )
     else:
-        made = _members(request, model, count, min_share, generator, calibrated=calibrated)
+        made = _members(request.one_by_one(), model, count, min_share, generator, calibrated=calibrated)
     chosen = selection.choose(made, n, calibrate=calibrate, select=select, generator=generator)
     return Ensemble(chosen, combine=combine)
 
@@ -222,7 +229,7 @@ def _written(
         return module, Kept()
     steps = request.plan_for(module)
     steps.check(min_share)
-    return request.write(module, steps, weights, generator=generator), Kept.of(steps)
+    return request.write(module, steps, weights, generator=generator), request.kept(steps, weights)
 
 
 def _members(  # noqa: PLR0913 - a request, how to make modules, and options
@@ -245,12 +252,12 @@ def _members(  # noqa: PLR0913 - a request, how to make modules, and options
         if weights is None:
             request.warn_of(steps, calibrated=calibrated)
             weights = request.sample(count, steps, generator, ensemble=count > 1)
-        yield request.write(module, steps, weights[index], generator=generator), Kept.of(steps)
+        yield request.write(module, steps, weights[index], generator=generator), request.kept(steps, weights[index])
 
 
 def plan(  # noqa: PLR0913 - see init_
     model: nn.Module,
-    source: Source = SOURCE,
+    source: AnySource = SOURCE,
     *,
     method: str | None = DEFAULTS.method,
     strength: float | None = DEFAULTS.strength,
@@ -283,7 +290,7 @@ def plan(  # noqa: PLR0913 - see init_
             strength, are from the mean of the source's networks. Both run on the CPU; the module does not change.
 
     Raises:
-        UnknownNameError, ArtifactError, PlanError, LayoutError, ArgumentError: as for `init_`.
+        UnknownNameError, ArtifactError, PlanError, LayoutError, ZooError, ArgumentError: as for `init_`.
 
     >>> from hyperinit import nets
     >>> plan(nets.cnn(), source="digits").fit

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 INNER = ("hyperinit", "torch", "contextlib")  # packages whose lines no warning points at
 LONGEST = 1000  # characters of another error that a message quotes
 # Control characters, which a terminal may obey, bidirectional marks, and lone surrogates, which cannot be printed.
-UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class HyperinitError(Exception):

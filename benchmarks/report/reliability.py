@@ -133,7 +133,8 @@ def page(figures: dict[str, Any]) -> str:
         "python -m benchmarks reliability\n```\n",
         "## Commands under faults\n",
         "Each command runs on a tiny zoo. After a fault it is given again. It must end with the result of an "
-        "undisturbed run, or with an error that names the file. A run may be killed more than once.\n",
+        "undisturbed run, or with an error that names the file. The columns count faults and ends: a run is killed "
+        "several times before it ends, and some runs are given twice.\n",
         _table(
             ("command", "fault", "how often", "same result", "refused by name", "another result"), _commands(figures)
         ),

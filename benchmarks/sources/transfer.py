@@ -24,14 +24,19 @@ REPORTED = (0, 1, 2, 5, 10)  # epochs
 Data = tuple[Tensor, Tensor]  # images (I, C, 28, 28) and labels (I,)
 
 
-def scaled_cnn(channels: int, width: float) -> nn.Sequential:
-    """Return the zoo's network with `width` times as many neurons in every hidden layer."""
+def scaled_cnn(channels: int, width: float, kernel: int = 5) -> nn.Sequential:
+    """Return the zoo's network with `width` times as many neurons in every hidden layer, and kernels of another size.
+
+    >>> scaled_cnn(1, 0.5, kernel=3)(torch.zeros(1, 1, 28, 28)).shape
+    torch.Size([1, 10])
+    """
+    side = ((29 - kernel) // 2 - kernel + 1) // 2 - 1  # of the last feature map, in pixels
     a, b, c, d = (round(width * neurons) for neurons in (8, 6, 4, 20))
     return nn.Sequential(
-        nn.Conv2d(channels, a, 5), nn.MaxPool2d(2), nn.Tanh(),
-        nn.Conv2d(a, b, 5), nn.MaxPool2d(2), nn.Tanh(),
+        nn.Conv2d(channels, a, kernel), nn.MaxPool2d(2), nn.Tanh(),
+        nn.Conv2d(a, b, kernel), nn.MaxPool2d(2), nn.Tanh(),
         nn.Conv2d(b, c, 2), nn.Tanh(), nn.Flatten(),
-        nn.Linear(9 * c, d), nn.Tanh(),
+        nn.Linear(side * side * c, d), nn.Tanh(),
         nn.Linear(d, 10),
     )  # fmt: skip
 

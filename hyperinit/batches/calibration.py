@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -16,6 +17,7 @@ from hyperinit.batches.flow import Flow, Passing
 from hyperinit.batches.kept import Kept
 from hyperinit.batches.loaders import Loader, check_loader, inputs_of, outputs_of, read
 from hyperinit.errors import ArgumentError
+from hyperinit.generators import undrawn
 from hyperinit.modules.state import Backup, Changed, evaluating, has_values, restoring
 from hyperinit.modules.wrappers import parts, wrapped
 
@@ -27,7 +29,8 @@ def calibrate_(model: nn.Module, loader: Loader, *, batches: int | None = None, 
     Each mean and variance becomes the plain average over the batches, as in `torch.optim.swa_utils.update_bn`. Unlike
     there, averages are taken in float32 and cast once, dropout and all other parts run in evaluation mode, and every
     part has its own mode, momentum and other buffers again afterwards. Any exception restores the model. A BatchNorm
-    that no batch reaches keeps its statistics. For a model without BatchNorms this is a no-op.
+    that no batch reaches keeps its statistics. For a model without BatchNorms this is a no-op, unless `kept` says how
+    to correct its layers.
 
     Args:
         model: any module.
@@ -57,6 +60,7 @@ def calibrate_(model: nn.Module, loader: Loader, *, batches: int | None = None, 
     protected = kept.protected(model)
     norms = {name: part for name, part in parts(model) if _has_statistics(part) and name not in protected}
     _check_not_scripted(model)
+    loader = kept.correct_(model, loader)
     if not norms:
         return model
     _check_statistics(norms)
@@ -65,7 +69,7 @@ def calibrate_(model: nn.Module, loader: Loader, *, batches: int | None = None, 
     averages = Averages(norms)
     with restoring(backup), evaluating(model), averages.plain():
         undone: list[_BatchNorm] = []
-        for number, batch in enumerate(read(islice(loader, batches)), 1):
+        for number, batch in enumerate(read(islice(loader, min(batches or sys.maxsize, sys.maxsize))), 1):
             inputs = inputs_of(batch)
             if not inputs.numel():
                 raise ArgumentError(f"batch {number} must hold at least one input, got the shape {tuple(inputs.shape)}")
@@ -128,11 +132,11 @@ def _undoable(model: nn.Module, kept: Kept, norms: Mapping[str, _BatchNorm]) -> 
 
 def _behind(model: nn.Module, kept: Kept, norms: list[_BatchNorm], inputs: Tensor) -> list[_BatchNorm]:
     """Find the norms that read only what kept layers computed, by one pass that changes no generator."""
-    devices = {value.device for value in chain(model.parameters(), model.buffers())}
-    with torch.random.fork_rng(devices=[device for device in devices if device.type == "cuda"]):
-        flow = Flow(model, kept.layers, norms)
-        with flow:
-            outputs_of(model, inputs, 1)
+    devices = {value.device for value in chain(model.parameters(), model.buffers()) if value.is_cuda}
+    flow = Flow(model, kept.layers, norms)
+    # torch has one CPU generator for all threads, so its state is not exchanged
+    with undrawn(), torch.random.fork_rng(devices=list(devices)) if devices else nullcontext(), flow:
+        outputs_of(model, inputs, 1)
     return flow.behind
 
 

@@ -41,6 +41,7 @@ class Flow(TorchFunctionMode):
         self._norms = {id(norm.running_mean): norm for norm in norms}
         self._owned = {id(value) for value in (*model.parameters(), *model.buffers())}
         self._origins = WeakTensorKeyDictionary()  # of what was computed; other tensors are data
+        self._memory: dict[int, Origin] = {}  # of all that was written to a place, by its address
         self._made = WeakTensorKeyDictionary()  # parametrised weights: the name of the layer
         self._verdicts: dict[_BatchNorm, bool] = {}
 
@@ -59,17 +60,19 @@ class Flow(TorchFunctionMode):
         self._judge(func, args, kwargs)
         makers = {self._raw.get(id(value)) or self._made.get(value) for value in _tensors((args, kwargs))}
         changed = args[:1] if output is None else output  # x[...] = y returns nothing
+        places = {_place(value) for value in _tensors((args, kwargs))}
         for value in _tensors(changed):
-            self._note(value, origin)
+            self._note(value, origin, fresh=_place(value) not in places)
             if len(makers) == 1 and None not in makers:
                 self._made[value] = makers.copy().pop()
         return output
 
-    def _note(self, value: Tensor, origin: Origin) -> None:
+    def _note(self, value: Tensor, origin: Origin, *, fresh: bool) -> None:
         if id(value) not in self._owned:
             self._origins[value] = origin
-            if value._base is not None and value._base in self._origins:  # a view may have been written in place
-                self._origins[value._base] |= origin
+            place = _place(value)
+            # a view may have been written in place; a new tensor may lie where another one was freed
+            self._memory[place] = origin if fresh else origin | self._memory.get(place, frozenset())
 
     def _origin(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Origin:
         if func in LAYERS:
@@ -81,7 +84,8 @@ class Flow(TorchFunctionMode):
     def _of(self, tensors: Iterable[Tensor]) -> Origin:
         found: Origin = frozenset()
         for value in tensors:
-            found |= OTHER if id(value) in self._owned else self._origins.get(value, OTHER)
+            known = id(value) not in self._owned and value in self._origins
+            found |= self._origins[value] | self._memory.get(_place(value), frozenset()) if known else OTHER
         return found
 
     def _judge(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -124,6 +128,14 @@ def norm_call(func: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
     names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
     defaults = {"weight": None, "bias": None, "training": False, "momentum": 0.1, "eps": 1e-5}
     return defaults | dict(zip(names, args, strict=False)) | dict(kwargs)
+
+
+def _place(value: Tensor) -> int:
+    """Return the address of a tensor's memory, or a number of its own for one without."""
+    try:
+        return value.untyped_storage().data_ptr() or -id(value)
+    except (NotImplementedError, RuntimeError):  # sparse, or a wrapper
+        return -id(value)
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:

@@ -1,4 +1,4 @@
-"""What a plan keeps during calibration: the outputs of decoded layers, and the norms that the caller left out."""
+"""What calibration must know of a plan: layers whose outputs it keeps, norms left out, and layers to correct."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from torch import nn
+from torch import Tensor, nn
 
+from hyperinit.batches.loaders import Loader
+from hyperinit.batches.refit import Refit, first_inputs
 from hyperinit.fitting import Options, Plan
 from hyperinit.fitting.depth import Constant, Passing
 from hyperinit.fitting.plan import DRAWN, LEFT_OUT
@@ -24,12 +26,16 @@ class Kept:
         norms: names of norms without a counterpart in the source, whose weight and bias got their default draw.
         left: names of parameters that the caller left out, each with whether the plan leaves it out.
         options: of the plan. They decide for norms without parameters.
+        refit: what corrects the layers of a narrower module, or None.
+        weights: that the module was written with, (D,), for the correction; or None.
     """
 
     layers: frozenset[str] = frozenset()
     norms: frozenset[str] = frozenset()
     left: frozenset[tuple[str, bool]] = frozenset()
     options: Options = field(default=Options())
+    refit: Refit | None = field(default=None, repr=False, compare=False)
+    weights: Tensor | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, plan: Plan) -> Kept:
@@ -64,6 +70,14 @@ class Kept:
         norms = {name for name in norms if f"{name}.bias" in drawn}
         passing, passing_norms = _passing(plan)
         return cls(passing.union(layers), passing_norms.union(norms), left, plan.options)
+
+    def correct_(self, model: nn.Module, loader: Loader) -> Loader:
+        """Correct the layers of a narrower module on the first batches; return a loader of the same batches."""
+        if self.refit is None or self.weights is None or not self.refit.needed:
+            return loader
+        inputs, loader = first_inputs(loader)
+        self.refit.correct_(model, self.weights, inputs)
+        return loader
 
     def protected(self, model: nn.Module) -> set[str]:
         """Name the parts of a module whose buffers must stay as they are, without wrappers in the names.

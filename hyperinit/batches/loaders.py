@@ -5,7 +5,7 @@ Letters used for tensor shapes: B inputs in a batch, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -18,12 +18,12 @@ Loader = Iterable[Any]
 
 
 def check_loader(name: str, loader: object) -> None:
-    """Check that a loader is an iterable and no tensor, which would yield single inputs.
+    """Check that a loader is an iterable of batches, and neither text nor a tensor, which would yield single inputs.
 
     Raises:
         ArgumentError: if it is not.
     """
-    if isinstance(loader, Tensor) or not isinstance(loader, Iterable):
+    if isinstance(loader, Tensor | str | bytes | Mapping | nn.Module) or not isinstance(loader, Iterable):
         raise ArgumentError(
             f"{name} must be an iterable of batches, such as a DataLoader or a list, got {type(loader).__name__}"
         )

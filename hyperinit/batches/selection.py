@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -78,7 +79,7 @@ def write_best_(  # noqa: PLR0913 - both loaders, and how to write
             write(weights[0])
             if calibrate is not None:
                 with _loaders_draw_from(generator):
-                    calibrate_(model, calibrate, kept=kept)
+                    calibrate_(model, calibrate, kept=replace(kept, weights=weights[0]))
             return model
         batches, labels = _stored(calibrate, select, generator)
         assert labels is not None  # since select is not
@@ -88,7 +89,7 @@ def write_best_(  # noqa: PLR0913 - both loaders, and how to write
                 before.restore()  # a fill may keep old values, so every candidate must start from the same ones
                 write(row)
                 if batches is not None:
-                    calibrate_(model, batches, kept=kept)
+                    calibrate_(model, batches, kept=replace(kept, weights=row))
                 done = Backup.of(model)  # before judging: a forward pass may change buffers
                 yield accuracy(model, labels), done
 

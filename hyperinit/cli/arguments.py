@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from hyperinit.errors import ArgumentError, HyperinitError, did_you_mean, printable, unknown
+from hyperinit.files.room import memory as memory  # training's commands take it from here
 
 SEEDS = range(-(2**63), 2**64)  # that a torch.Generator takes
 COPIES = 4  # of the weights that sampling and writing hold at the same time
@@ -122,14 +122,6 @@ def check_amount(option: str, count: int | None, each: int) -> None:
         raise ArgumentError(
             f"{option} must be at most {most:,} to fit into the memory of this machine, got {_number(count)}"
         )
-
-
-def memory() -> int:
-    """Return the bytes of this machine's memory, or 16 GiB if the system does not tell."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 2**34
 
 
 def _number(value: int) -> str:

@@ -62,9 +62,10 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
     for reader in (methods, info, sample):
         reader.add_argument("source", help=SOURCE)
     plan.add_argument("model", metavar="MODULE:FACTORY", help=f"importable callable that returns the network; {RUNS}")
-    plan.add_argument("--source", default=DEFAULT_SOURCE, help=f"{SOURCE}; default %(default)s")
+    plan.add_argument("--source", default=DEFAULT_SOURCE, help=f"{SOURCE}, or a checkpoint file; default %(default)s")
     plan.add_argument("--fit", default="auto", help=f"{', '.join(FITS)}; default %(default)s")
     plan.add_argument("--fill", default="default", help=f"{', '.join(FILLS)}; default %(default)s")
+    plan.add_argument("--members", type=int, help="networks side by side in a wider module; default: as many as fit")
     sample.add_argument("--n", type=int, default=1, help="number of networks; default %(default)s")
     sample.add_argument("--method", help="a name that `hyperinit methods SOURCE` lists; default: the recommended one")
     sample.add_argument("--seed", type=int, help="seed of the samples; default: a random one")
@@ -124,15 +125,19 @@ def _info(arguments: argparse.Namespace) -> Answer:
 
 def _plan(arguments: argparse.Namespace) -> Answer:
     model = load_factory(arguments.model)()
-    found = hyperinit.plan(model, arguments.source, fit=arguments.fit, fill=arguments.fill)
+    how = {"fit": arguments.fit, "fill": arguments.fill, "members": arguments.members}
+    found = hyperinit.plan(model, arguments.source, **how)
     rows = [
         {"name": row.name, "shape": list(row.shape), "origin": row.origin, "source": row.source,
-         "overlap": row.overlap, "zeros": row.zeros, "rest": None if row.rest is None else asdict(row.rest)}
+         "overlap": row.overlap, "zeros": row.zeros, "passing": row.passing,
+         "rest": None if row.rest is None else asdict(row.rest)}
         for row in found.rows
     ]  # fmt: skip
-    return str(found), {"fit": found.fit, "fill": found.fill, "decoded_share": found.decoded_share, "rows": rows} | {
-        "differences": list(getattr(found.computation, "differences", ()))
-    }
+    return str(found), {
+        "fit": found.fit, "fill": found.fill, "decoded_share": found.decoded_share,
+        "decided_share": found.decided_share, "members": found.members, "rows": rows,
+        "differences": list(getattr(found.computation, "differences", ())),
+    }  # fmt: skip
 
 
 def _sample(arguments: argparse.Namespace) -> Answer:

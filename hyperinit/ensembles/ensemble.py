@@ -59,9 +59,9 @@ class Ensemble(nn.Module):
 
     def __init__(self, members: Iterable[nn.Module], *, combine: str = "probabilities") -> None:
         super().__init__()
-        if combine not in COMBINE:
+        if not isinstance(combine, str) or combine not in COMBINE:  # an array compares with each name
             raise unknown("combine", combine, COMBINE)
-        if not isinstance(members, Iterable):
+        if not isinstance(members, Iterable) or isinstance(members, Tensor | str):
             raise ArgumentError(f"members must be a list of modules, got {type(members).__name__}")
         members = list(members)
         if not members:
@@ -123,8 +123,8 @@ class Ensemble(nn.Module):
             raise ArgumentError(f"x and y must be of one length of at least 1, got {len(x)} and {len(y)}")
         if type(batch) is not int or batch < 1:
             raise ArgumentError(f"batch must be a positive integer, got {shown(batch)}")
-        right = torch.zeros(len(self.members) + 1, dtype=torch.int64)
-        for inputs, labels in zip(x.split(batch), y.split(batch), strict=True):
+        right = torch.zeros(len(self.members) + 1, dtype=torch.int64, device="cpu")
+        for inputs, labels in zip(x.split(min(batch, len(x))), y.split(min(batch, len(x))), strict=True):
             outputs = self.member_outputs(inputs)
             right += self._count_right(torch.cat([self._combined(outputs)[None], outputs]), labels).cpu()
         joint, *members = (right.double() / y.numel()).tolist()
@@ -151,8 +151,10 @@ class Ensemble(nn.Module):
         Raises:
             ArtifactError: if `load` would refuse the file, as it does parameters that are not finite, values that are
                 no dense tensors, and dtypes that docs/artifact.md does not list; nothing is written.
+            ArgumentError: if `path` is no path.
+            WriteError: if the file cannot be written.
         """
-        file.write(Path(path), list(self.members), self.combine)
+        file.write(_path(path), list(self.members), self.combine)
 
     @classmethod
     def load(cls, path: str | Path, *, model: Callable[[], nn.Module] | None = None) -> Ensemble:
@@ -163,10 +165,10 @@ class Ensemble(nn.Module):
             model: makes one member; needed if the file does not describe the members' network.
 
         Raises:
-            ArgumentError: if a factory is needed, or if it makes no module.
+            ArgumentError: if a factory is needed, or if it makes no module, or `path` is no path.
             ArtifactError: if the file is missing, damaged or altered, or its tensors do not match the members.
         """
-        members, combine = file.read(Path(path), model)
+        members, combine = file.read(_path(path), model)
         return cls(members, combine=combine)
 
     def _combined(self, outputs: Tensor) -> Tensor:
@@ -177,6 +179,14 @@ class Ensemble(nn.Module):
     def extra_repr(self) -> str:
         """Name the way of combining in the module's repr."""
         return f"combine={self.combine!r}"
+
+
+def _path(path: str | Path) -> Path:
+    if not isinstance(path, str | Path):
+        raise ArgumentError(f"path must be the path of a file, got {shown(path)}")
+    if "\0" in str(path):
+        raise ArgumentError(f"path must be the path of a file, got {shown(str(path))} with a null character")
+    return Path(path)
 
 
 def _check_outputs(outputs: Sequence[Tensor]) -> None:

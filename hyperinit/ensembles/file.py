@@ -77,7 +77,7 @@ def read(path: Path, model: Callable[[], nn.Module] | None) -> tuple[list[nn.Mod
         raise
     except FileNotFoundError:
         raise ArtifactError(f"{path} must be an ensemble that was saved whole, got: no such file") from None
-    except (OSError, SafetensorError, HyperinitError) as error:
+    except (OSError, SafetensorError, HyperinitError, UnicodeError) as error:  # a path that cannot be encoded, too
         raise ArtifactError(f"{path} must be an ensemble that was saved whole, got: {str(error)[:LONGEST]}") from None
     return members, header["combine"]
 

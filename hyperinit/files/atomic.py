@@ -37,8 +37,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     # A folder of our own: also what libraries write beside the temporary file is deleted, or left in one place by a
     # kill. It lies in the same folder as `path`, because os.replace is atomic only within one file system.
     path = Path(path)
-    own = names.beside(path)
     with writing(path):
+        own = names.beside(path)
         if path.exists() and not path.is_file():  # os.replace would put a file in place of /dev/null
             raise WriteError(f"{path} must be a file or a new path, got a folder or a device; choose another path")
         if len(path.parts) > 1 and path.parts[0].startswith("~"):
@@ -66,7 +66,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except HyperinitError:
         raise
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, UnicodeEncodeError) as error:  # a path that cannot be encoded, too
         full = getattr(error, "errno", None) == errno.ENOSPC or "os error 28" in str(error)
         remedy = "free some disk space" if full else "choose a path that can be written"
         reason = (getattr(error, "strerror", None) or str(error))[:LONGEST]

@@ -122,7 +122,8 @@ def side_by_side(layout: Layout, module: nn.Module, pairs: Sequence[tuple[int, i
     """Return how many networks of the source fit side by side into a module, 1 to 16.
 
     It is the least ratio of the widths of all paired layers but the source's last, rounded down. Norms count as well,
-    and so do inputs, except image channels.
+    and so do inputs, except image channels. It is 1 unless all layers of the source but its last have a partner,
+    because several networks of which parts are missing compute nothing together.
 
     Args:
         layout: of the source.
@@ -134,6 +135,8 @@ def side_by_side(layout: Layout, module: nn.Module, pairs: Sequence[tuple[int, i
     2
     """
     source, layers = source_layers(layout), module_layers(module)
+    if {a for a, _ in pairs} | {len(source) - 1} != set(range(len(source))):
+        return 1
     ratios = [layers[b].shape[0] // source[a].shape[0] for a, b in pairs if a + 1 < len(source)]
     ratios += [layers[b].shape[1] // source[a].shape[1] for a, b in pairs if a]
     old, new = source_layers(layout, norms=True), module_norms(module)

@@ -38,10 +38,11 @@ class Layer:
 def pair(source: Sequence[Layer], target: Sequence[Layer]) -> Pairs:
     """Pair the layers of a source with those of a module, in order.
 
-    Layers with the names of the source's, perhaps behind a common prefix, are paired by name. Otherwise layers are
-    paired one by one if both networks have the same kinds of layers and kernels in the same order. Otherwise the most
-    similar ones are paired, see `align`, by their widths or by their widths in relation to the widest layer of the
-    network: of these two, the pairing counts that decides more weights.
+    Layers with the names of the source's, perhaps behind a common prefix, are paired by name. So are those of a module
+    that has fewer layers, if its first and last ones are the source's. Otherwise layers are paired one by one if both
+    networks have the same kinds of layers and kernels in the same order. Otherwise the most similar ones are paired,
+    see `align`, by their widths or by their widths in relation to the widest layer of the network: of these two, the
+    pairing counts that decides more weights.
 
     >>> chain = [Layer("conv2d", (4, 4, 3, 3), {}), Layer("conv2d", (8, 4, 3, 3), {})]
     >>> pair(chain, [Layer("conv2d", (8, 8, 3, 3), {}), Layer("conv2d", (16, 8, 3, 3), {})])
@@ -50,6 +51,9 @@ def pair(source: Sequence[Layer], target: Sequence[Layer]) -> Pairs:
     named = _by_name(source, target)
     if named is not None:
         return named
+    fewer = _by_name(target, source) or []  # the module has some of the source's layers, and both ends
+    if fewer[:1] == [(0, 0)] and fewer[-1] == (len(target) - 1, len(source) - 1):
+        return [(a, b) for b, a in fewer]
     forms = [[(layer.kind, len(layer.shape), _kernel(layer)) for layer in layers] for layers in (source, target)]
     if forms[0] == forms[1]:
         return [(index, index) for index in range(len(source))]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from hyperinit.errors import PlanError, one_line
+from hyperinit.errors import PlanError, listed, one_line
+from hyperinit.fitting.narrow import Narrowed
 from hyperinit.fitting.options import Options, check_min_share
 from hyperinit.fitting.resize import Piece
 from hyperinit.layout import Layout
@@ -83,6 +84,7 @@ class Plan:
         options: the options that it was made with. One from `hyperinit.plan` names its method, and a strength only
             if the caller fixed one.
         members: number of networks that lie side by side in the module.
+        narrowed: groups of the source's neurons of which the module holds only the best.
         source: the hyper-representation, if it comes from `hyperinit.plan`; `init_(model, plan=...)` needs it.
         computation: how the module's computation differs from the source's, see `hyperinit.fitting.computation`.
         notes: further lines below the table.
@@ -93,6 +95,7 @@ class Plan:
     layout: Layout = field(default=Layout(()), repr=False)
     options: Options = field(default=Options())
     members: int = 1
+    narrowed: tuple[Narrowed, ...] = field(default=(), repr=False)
     source: object | None = field(default=None, repr=False, compare=False)
     computation: object | None = field(default=None, repr=False, compare=False)
     notes: tuple[str, ...] = field(default=(), repr=False, compare=False)
@@ -156,7 +159,9 @@ class Plan:
         )
 
     def _below(self) -> list[str]:
-        return [*([] if self.computation is None else [str(self.computation)]), *self.notes]
+        kept = listed([f"{each.kept} of {each.count} in {each.group}" for each in self.narrowed], most=6)
+        lines = [f"best neurons of the source: {kept}"] if kept else []
+        return [*lines, *([] if self.computation is None else [str(self.computation)]), *self.notes]
 
     def _shares(self) -> str:
         total = self.size

@@ -25,6 +25,7 @@ from hyperinit.fitting.match import (
     source_layers,
     targets,
 )
+from hyperinit.fitting.narrow import narrowed
 from hyperinit.fitting.options import Options
 from hyperinit.fitting.pairing import Layer, pair
 from hyperinit.fitting.plan import KEPT, Plan, Rest, Row
@@ -105,7 +106,10 @@ def make_plan(module: nn.Module, layout: Layout, options: Options | None = None,
             continue
         rows.append(_row(name, shape, fit, blocks.get(name), KEPT if name in fixed and name not in blocks else rest))
     check_dense({row.name: parameters[row.name] for row in rows if row.block is not None or row.rest != KEPT})
-    return Plan(fit, tuple(rows), layout, options, members)
+    # several networks lie side by side only in a module that is wider everywhere
+    found = [(blocks[name][0], shape_of(value)) for name, value in parameters.items() if name in blocks]
+    lost = narrowed(layout, found) if fit == "layerwise" and members == 1 else ()
+    return Plan(fit, tuple(rows), layout, options, members, lost)
 
 
 def _members(fit: str, module: nn.Module, layout: Layout, pairs: Sequence[tuple[int, int]], asked: int | None) -> int:

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from hyperinit.errors import ArgumentError, counted, one_line
 from hyperinit.fitting.apply import apply_
+from hyperinit.fitting.fill import LayerStats
 from hyperinit.fitting.plan import Plan
 from hyperinit.generators import settled, undrawn
 from hyperinit.layout import Layout
+from hyperinit.layout.layers import NORM
 
 EXACT = 1e-4  # largest difference, in units of the largest output, that rounding explains
 
@@ -57,7 +59,15 @@ class Proof:
 
 
 @settled()
-def prove(module: nn.Module, plan: Plan, network: nn.Module | None, weights: Tensor, inputs: Tensor) -> Proof:
+def prove(  # noqa: PLR0913 - a module and its plan, the source's networks, and inputs for both
+    module: nn.Module,
+    plan: Plan,
+    network: nn.Module | None,
+    weights: Tensor,
+    inputs: Tensor,
+    *,
+    layer_stats: LayerStats | None = None,
+) -> Proof:
     """Write weights into a copy of a module at full strength, run it, and compare it with the source's networks.
 
     The module, the inputs and the global generator do not change. Both run in evaluation mode, in float32 on the CPU.
@@ -69,6 +79,7 @@ def prove(module: nn.Module, plan: Plan, network: nn.Module | None, weights: Ten
         weights: of the source's networks, (D,) or (k, D).
         inputs: a batch for the module, (B, ...). If the source's network takes one image channel and the inputs have
             several, it gets their mean, because the module's first layer has its weights spread over them.
+        layer_stats: as for `apply_`.
 
     Raises:
         ArgumentError: if the inputs are no tensor, or the module fails on them.
@@ -87,7 +98,7 @@ multiplied (1x3 and 2x1)
     except Exception as error:  # code of the user's
         return Proof(plan.members, reason=f"the module cannot be copied: {one_line(str(error))}")
     with undrawn():
-        apply_(written, plan, weights, generator=torch.Generator())
+        apply_(written, plan, weights, generator=torch.Generator(), layer_stats=layer_stats)
         try:
             ours = written(inputs)
         except Exception as error:  # code of the user's
@@ -103,8 +114,8 @@ def _compared(plan: Plan, network: nn.Module | None, weights: Tensor, inputs: Te
         return Proof(plan.members, reason="the source does not describe its network")
     if not isinstance(ours, Tensor):
         return Proof(plan.members, reason=f"the module returns {type(ours).__name__} and not a tensor")
-    channels = plan.layout.layers[0].tensors[0].shape[1]
-    if channels == 1 and inputs.ndim == 4:
+    first = next((layer.tensors[0].shape for layer in plan.layout.layers if layer.kind != NORM), ())
+    if first[1:2] == (1,) and inputs.ndim == 4:
         inputs = inputs.mean(1, keepdim=True)
     try:
         theirs = torch.stack([_outputs(network, plan.layout, row, inputs) for row in weights]).mean(0)

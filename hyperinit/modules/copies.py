@@ -143,10 +143,10 @@ def _is_empty(cell: CellType) -> bool:
     return False
 
 
-def _copy(value: Any, memo: dict[int, tuple[Any, Any]], leading: set[int]) -> Any:
+def _copy(value: Any, memo: dict[Any, tuple[Any, Any]], leading: set[int]) -> Any:
     """Copy a value if it leads to a tensor or a module. `memo` keeps ties: what is found twice is copied once.
 
-    It holds the values, too, so that no id is used again.
+    It holds the values, too, so that no id is used again, and dense tensors by their places in memory.
     """
     if id(value) not in leading:
         return value
@@ -161,7 +161,7 @@ def _copy(value: Any, memo: dict[int, tuple[Any, Any]], leading: set[int]) -> An
         return fresh
 
     if isinstance(value, Tensor):
-        return keep(_copy_tensor(value))
+        return keep(_copy_tensor(value, memo))
     if isinstance(value, REFERENCES):
         return keep(_copy_reference(value, again))
     if isinstance(value, FunctionType):
@@ -235,7 +235,7 @@ def _copy_reference(value: Any, again: Callable[[Any], Any]) -> Any:
 
 def _copy_function(
     value: FunctionType,
-    memo: dict[int, tuple[Any, Any]],
+    memo: dict[Any, tuple[Any, Any]],
     again: Callable[[Any], Any],
     keep: Callable[[Any], Any],
 ) -> Any:
@@ -252,7 +252,7 @@ def _copy_function(
     return fresh
 
 
-def _copy_tensor(value: Tensor) -> Tensor:
+def _copy_tensor(value: Tensor, memo: dict[Any, tuple[Any, Any]]) -> Tensor:
     if is_lazy(value):  # holds nothing that could be written
         return value
     if value.is_meta:
@@ -262,6 +262,20 @@ def _copy_tensor(value: Tensor) -> Tensor:
         fresh = value.detach().clone()
         return nn.Parameter(fresh, requires_grad=False) if isinstance(value, nn.Parameter) else fresh
     if not isinstance(value, nn.Parameter):
-        return value.detach().to("cpu", copy=True)
+        return _shared(value, value.dtype, memo)
     dtype = value.dtype if value.is_complex() else torch.float32  # no reset can draw packed integers
-    return nn.Parameter(whole(value.detach()).to("cpu", dtype, copy=True), requires_grad=False)
+    return nn.Parameter(_shared(value, dtype, memo), requires_grad=False)
+
+
+def _shared(value: Tensor, dtype: torch.dtype, memo: dict[Any, tuple[Any, Any]]) -> Tensor:
+    """Copy a dense tensor. Two tensors in one place of memory, such as `weight` and `weight.data`, stay in one."""
+    values = whole(value.detach())
+    if type(value) not in (Tensor, nn.Parameter):
+        return values.to("cpu", dtype, copy=True)
+    place = (value.data_ptr(), value.device, value.shape, value.stride(), value.dtype)
+    known = memo.get(place) if value.numel() else None
+    if known is not None and known[1].dtype == dtype:
+        return known[1]  # type: ignore[no-any-return]
+    fresh = values.to("cpu", dtype, copy=True)
+    memo[place] = (value, fresh)
+    return fresh

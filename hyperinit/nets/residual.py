@@ -7,9 +7,10 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from hyperinit.errors import ArgumentError
+from hyperinit.errors import ArgumentError, shown
 
 STAGES = 3
+LARGEST = 1 << 24  # of the sizes; torch counts in 64 bits
 NAMED = re.compile(r"resnet(\d{1,4})x(\d{1,5})")  # depth and width
 
 
@@ -82,13 +83,18 @@ def resnet(depth: int, width: int = 16, classes: int = 10, channels: int = 3) ->
         channels: input channels.
 
     Raises:
-        ArgumentError: if depth is not 6 n + 2, or a size is below 1.
+        ArgumentError: if depth is not 6 n + 2, or a size is no integer from 1 to 2^24.
 
     Source: He et al. 2015, arXiv:1512.03385, section 4.2.
 
     >>> sum(p.numel() for p in resnet(14).parameters())
     175258
     """
+    sizes = {"depth": depth, "width": width, "classes": classes, "channels": channels}
+    if any(type(size) is not int for size in sizes.values()):
+        raise ArgumentError(f"depth, width, classes and channels must be integers, got {shown(sizes)}")
+    if max(sizes.values()) > LARGEST:
+        raise ArgumentError(f"depth, width, classes and channels must be at most {LARGEST:,}, got {shown(sizes)}")
     blocks, rest = divmod(depth - 2, 2 * STAGES)
     if rest or blocks < 1:
         raise ArgumentError(f"depth must be 6 n + 2, such as 8, 14, 20, 32, 44 or 56, got {depth}")
@@ -103,7 +109,7 @@ def resnet20(channels: int = 3, classes: int = 10) -> ResNet:
     >>> sum(p.numel() for p in resnet20().parameters())
     272474
     """
-    return ResNet(channels, classes)
+    return resnet(20, 16, classes, channels)
 
 
 def named(name: str, *, channels: int, classes: int) -> ResNet:

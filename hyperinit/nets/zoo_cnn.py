@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from hyperinit.errors import ArgumentError
-from hyperinit.nets.description import MODULES
+from hyperinit.errors import ArgumentError, shown
+from hyperinit.nets.description import LARGEST, MODULES
 
 
 def cnn(channels: int = 1, activation: str = "tanh") -> nn.Sequential:
@@ -18,15 +18,17 @@ def cnn(channels: int = 1, activation: str = "tanh") -> nn.Sequential:
         activation: "tanh", "gelu", "relu" or "sigmoid".
 
     Raises:
-        ArgumentError: if `activation` is another name.
+        ArgumentError: if `channels` is no positive integer, or `activation` is another name.
 
     Source: Schürholt et al. 2022, arXiv:2209.14733, Table 6.
 
     >>> sum(p.numel() for p in cnn(channels=3).parameters())
     2864
     """
-    if activation not in ("tanh", "gelu", "relu", "sigmoid"):
-        raise ArgumentError(f"activation must be tanh, gelu, relu or sigmoid, got {activation!r}")
+    if type(channels) is not int or not 1 <= channels <= LARGEST:
+        raise ArgumentError(f"channels must be an integer of at least 1, got {shown(channels)}")
+    if not isinstance(activation, str) or activation not in ("tanh", "gelu", "relu", "sigmoid"):
+        raise ArgumentError(f"activation must be tanh, gelu, relu or sigmoid, got {shown(activation)}")
     act = MODULES[activation][0]
     return nn.Sequential(
         nn.Conv2d(channels, 8, 5), nn.MaxPool2d(2), act(),

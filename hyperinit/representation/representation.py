@@ -16,13 +16,14 @@ from hyperinit.autoencoder import Autoencoder, Cost
 from hyperinit.errors import ArgumentError, ArtifactError, LayoutError, UnusableWarning, one_line, shown, warn
 from hyperinit.files import headers
 from hyperinit.files.found import Found
+from hyperinit.files.room import memory
 from hyperinit.generators import check_generator, settled
 from hyperinit.layout import Layout
 from hyperinit.representation import artifact
 from hyperinit.representation.artifact import Contents, Header, States
 from hyperinit.representation.card import Card
 from hyperinit.samplers import METHODS, Anchors, Sampler, enough, fitted, restored, trained
-from hyperinit.samplers.methods import Spread, starts
+from hyperinit.samplers.methods import Spread, find, starts
 
 FEWEST = 8  # networks to condition on
 MOST_NETWORKS = 2**31 - 1  # to sample at once
@@ -129,17 +130,22 @@ class HyperRepresentation:
             Weight vectors, float32 (count, D), on the CPU.
 
         Raises:
-            ArgumentError: if `count` is not an integer from 1 to 2^31 - 1, the generator is not on the CPU, the method
-                needs more anchors, or a registered sampler draws anything but finite numbers of the right shape.
+            ArgumentError: if `count` is no positive integer, or too large for this machine's memory, `spread` is no
+                bool, the generator is not on the CPU, the method needs more anchors, or a registered sampler draws
+                anything but finite numbers of the right shape.
             ArtifactError: if the artifact lacks the trained sampler of the method, or decoded weights are not finite.
             UnknownNameError: if the method is unknown.
         """
         if type(count) is not int or count < 1:
-            raise ArgumentError(f"count must be an integer of at least 1, got {count!r}")
-        if count > MOST_NETWORKS:
-            raise ArgumentError(f"count must be at most {MOST_NETWORKS:,} networks in one call, got {shown(count)}")
+            raise ArgumentError(f"count must be an integer of at least 1, got {shown(count)}")
+        most = min(MOST_NETWORKS, memory() // (4 * self.layout.size))
+        if count > most:
+            raise ArgumentError(f"count must be at most {most:,} networks, which fill the memory, got {shown(count)}")
         check_generator(generator)
+        if type(spread) is not bool:
+            raise ArgumentError(f"spread must be True or False, got {shown(spread)}")
         method = self.card.recommended if method is None else method
+        find(method)  # raises if there is no such method
         if self.card.unusable:
             warn(
                 f"{one_line(self.card.source)} must be usable, but its card says: {one_line(self.card.unusable)} Train "

@@ -13,6 +13,8 @@ from torch import Tensor
 from hyperinit.samplers.base import Anchors, SamplerOptions
 from hyperinit.samplers.kde import nearest, starting
 
+MOST_GATHERED = 1 << 24  # numbers that `average` gathers at once, to bound memory
+
 
 class Uniform:
     """Draw uniform latents from the cube (-1, 1)^L. The anchors have no influence.
@@ -79,4 +81,7 @@ class Average:
     def sample(self, count: int, generator: torch.Generator | None, rows: Tensor | None = None) -> Tensor:
         """Draw weights (count, D), from the anchors `rows`, (count,), or from random ones."""
         rows = starting(len(self.weights), count, generator, rows)
-        return self.weights[self.near[rows]].mean(1)  # (count, k, D) -> (count, D)
+        part = max(1, MOST_GATHERED // (self.near.shape[1] * self.weights.shape[1]))
+        return torch.cat(
+            [self.weights[self.near[few]].mean(1) for few in rows.split(part)]
+        )  # (part, k, D) -> (part, D)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+BLOCK = 2048  # anchors whose distances to all others are computed at once
 REACH = 3.0  # times the median distance to the nearest other anchor: as far as members of one family lie apart
 
 
@@ -32,19 +33,23 @@ def clusters(weights: Tensor) -> Tensor:
     found = torch.full((count,), -1, device="cpu")
     if count < 2:
         return found + 1
-    distances = torch.cdist(weights, weights).fill_diagonal_(torch.inf)  # (N, N)
-    near = distances <= REACH * distances.min(1).values.median()
+    blocks = torch.arange(count, device="cpu").split(BLOCK)  # all distances at once would take 4 N^2 bytes
+    threshold = REACH * torch.cat([_distances(weights, rows).min(1).values for rows in blocks]).median()
+    near = torch.cat([_distances(weights, rows) <= threshold for rows in blocks])  # (N, N)
     for first in range(count):
         if found[first] >= 0:
             continue
-        label, reached = int(found.max()) + 1, torch.zeros(count, dtype=torch.bool, device="cpu")
-        reached[first] = True
-        while True:  # grow by all neighbours until none is new
-            grown = reached | near[reached].any(0)
-            if torch.equal(grown, reached):
-                break
-            reached = grown
-        found[reached] = label
+        label, new = int(found.max()) + 1, torch.tensor([first], device="cpu")
+        while len(new):  # grow by the neighbours of the anchors that are new
+            found[new] = label
+            new = (near[new].any(0) & (found < 0)).nonzero().flatten()
+    return found
+
+
+def _distances(weights: Tensor, rows: Tensor) -> Tensor:
+    """Return the distances of the anchors `rows` to all anchors, (rows, N); to itself, infinity."""
+    found = torch.cdist(weights[rows], weights)
+    found[torch.arange(len(rows), device="cpu"), rows] = torch.inf
     return found
 
 

@@ -22,6 +22,7 @@ NEIGHBOURS = 15
 DISTANCE = 0.01
 DIMENSIONS = 3
 SEED = 42  # of UMAP, as in the authors' code: equal anchors give an equal map
+MOST = 4000  # anchors that are embedded; from 4096 on, UMAP searches neighbours in another, slower way
 BLOCK = 256  # candidates drawn at once
 BLOCKS = 10_000  # at most, per BLOCK points: the hull of a usable map fills some percent of its box
 
@@ -47,7 +48,7 @@ class Neighbourhood:
         pass
 
     def fit(self, anchors: Anchors) -> None:
-        """Embed the latents (N, L), with N >= 5.
+        """Embed the latents (N, L), with N >= 5; of more than 4,000 anchors, 4,000 evenly spaced in their order.
 
         Raises:
             ArgumentError: if there are fewer than 5 anchors, or their embedding is flat.
@@ -62,7 +63,7 @@ class Neighbourhood:
             neighbours = min(NEIGHBOURS, len(anchors) - 1)
             options = {"n_neighbors": neighbours, "min_dist": DISTANCE, "n_components": DIMENSIONS}
             options |= {"random_state": SEED, "n_jobs": 1}
-            self.map = neigh_maps.fitted(anchors.z.float().numpy().copy(), options)
+            self.map = neigh_maps.fitted(_thinned(anchors.z).float().numpy().copy(), options)
         try:
             self.hull = Delaunay(self.map.embedding_)  # tetrahedra that fill the convex hull of (N, 3)
         except QhullError as error:
@@ -92,6 +93,11 @@ class Neighbourhood:
         raise ArgumentError(
             "the embedding of the anchors must not be flat, got an almost flat one; choose another method"
         )
+
+
+def _thinned(z: Tensor) -> Tensor:
+    """Return at most `MOST` latents, evenly spaced in their order."""
+    return z if len(z) <= MOST else z[torch.arange(MOST, device="cpu") * len(z) // MOST]
 
 
 _alone = threading.Lock()

@@ -27,8 +27,8 @@ MAY_IMPORT = {  # package -> packages of ours that it may import
 ROOMS = {  # package -> its rooms in order; each may import those before it, and no other
     package: order.split()
     for package, order in {
-        "hyperinit": "errors generators files nets layout modules autoencoder samplers fitting representation batches "
-        "hub ensembles request api __init__ cli __main__",
+        "hyperinit": "errors generators files nets layout modules autoencoder samplers fitting representation "
+        "checkpoints batches hub ensembles request api __init__ cli __main__",
         "hyperinit_training": "machine images recipes symmetry zoo train_zoo train_autoencoder checkpoints measure "
         "sources __init__ cli __main__",
         "benchmarks": "__init__ record report speed scales populations experiment paper sources __main__",

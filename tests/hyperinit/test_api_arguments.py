@@ -48,7 +48,7 @@ def test_an_argument_of_a_wrong_type_is_named(artifact):
     for call, message in [
         (lambda: hyperinit.init_("net", artifact), "model must be a module, got str"),
         (lambda: hyperinit.plan(None, artifact), "model must be a module, got NoneType"),
-        (lambda: hyperinit.init_(net, None), "source must be a name, a path or a HyperRepresentation, got None"),
+        (lambda: hyperinit.init_(net, None), "source must be a name, a path, a HyperRepresentation, a module"),
         (lambda: hyperinit.init_(net, artifact, strength="0.5"), r"strength must be in \[0, 1\], got '0.5'"),
         (lambda: hyperinit.init_(net, artifact, generator=5), "generator must be a torch.Generator or None, got int"),
         (lambda: hyperinit.ensemble(2, artifact, model=net), "model must make a member when called"),

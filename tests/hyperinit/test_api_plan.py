@@ -270,3 +270,8 @@ def test_the_three_functions_share_every_option_and_its_default(function):
     for option in dataclasses.fields(Options):
         assert repr(arguments[option.name].default) == repr(option.default), option.name
     assert repr(arguments["source"].default) == "'svhn'"
+
+
+def test_a_plan_with_a_fill_from_the_zoo_takes_an_example_input():
+    found = hyperinit.plan(wide(), "tiny", fill="zoo", example_input=torch.zeros(2, 3, 28, 28))
+    assert "compared" in found.notes[-1] or "difference" in found.notes[-1]

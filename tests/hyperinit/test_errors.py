@@ -88,3 +88,8 @@ def test_unknown_names_come_with_similar_ones(name, hint):
 
 def test_a_long_unknown_name_is_cut():
     assert len(str(errors.unknown("fit", "x" * 10**6, ["auto"]))) < 150
+
+
+@pytest.mark.parametrize("mark", "\u061c\u200e\u200f\u202e\u2066")
+def test_marks_that_turn_the_direction_of_text_are_escaped(mark):
+    assert errors.printable(f"a{mark}b") == f"a{ascii(mark)[1:-1]}b"

@@ -69,3 +69,15 @@ def test_the_default_source_is_taken_if_none_was_passed():
     assert request(None, Default("digits")).whole
     assert not request(None, "digits", members=1).whole
     assert hyperinit.plan(cnn(), "digits").members == 1
+
+
+def test_given_networks_all_lie_side_by_side_or_come_one_by_one():
+    nets = [cnn() for _ in range(2)]
+    asked = request(None, nets)
+    assert asked.plan_for(wide()).members == 2
+    assert asked.plan_for(wide()).options.members is None
+    one = asked.one_by_one()
+    assert one.plan_for(wide()).members == 1
+    assert one.sample(3, one.plan_for(wide()), None).shape == (3, 2464)
+    assert request(None, nets, members=2).one_by_one().options.members == 2
+    assert request(None, "digits").one_by_one().options.members is None

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from hyperinit_training.checkpoints.layout import StateLayout
+from hyperinit.checkpoints.layout import StateLayout
 from hyperinit_training.checkpoints.read import Checkpoints
 
 

@@ -1,5 +1,8 @@
 """BatchNorm statistics on a user's batches: as update_bn makes them, and nothing else moves."""
 
+import copy
+import threading
+
 import pytest
 import torch
 from torch import nn
@@ -328,3 +331,35 @@ def test_every_member_is_calibrated_on_the_batches_of_one_generator(artifact):
     members = hyperinit.ensemble(2, artifact, model=normed, calibrate=images).members
     assert [int(member[1].num_batches_tracked) for member in members] == [2, 2]
     assert not torch.equal(members[0][1].running_mean, members[1][1].running_mean)
+
+
+def test_draws_of_other_threads_stay_while_norms_are_judged(artifact):
+    class Other(nn.Module):
+        """Let another thread draw while the model runs."""
+
+        def forward(self, x):
+            thread = threading.Thread(target=torch.rand, args=(1,))
+            thread.start()
+            thread.join()
+            drawn.append(thread)
+            return x
+
+    drawn = []
+    net = cnn()
+    net.insert(1, nn.BatchNorm2d(8))
+    net.insert(2, Other())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        images = torch.randn(6, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+        hyperinit.init_(net, artifact, calibrate=[images], generator=torch.Generator().manual_seed(0))
+        after = torch.rand(1)
+        torch.manual_seed(0)
+        expected = [torch.rand(1) for _ in range(len(drawn) + 1)][-1]
+    assert torch.equal(after, expected)
+
+
+def test_any_number_of_batches_is_a_limit(net, batches):
+    one, other = copy.deepcopy(net), net
+    calibrate_(one, batches)
+    calibrate_(other, batches, batches=10**30)
+    assert torch.equal(one.body[1].running_var, other.body[1].running_var)

@@ -37,6 +37,18 @@ def copied(net, x):
     return out
 
 
+def detached(net, x):
+    out = net.layer(x).clone()
+    out.detach()[:, 2:] = x
+    return out
+
+
+def through_data(net, x):
+    out = net.layer(x).clone()
+    out.data[:, 2:].copy_(x)
+    return out
+
+
 def late(net, x):
     out = net.other(x)
     net.layer(x)  # runs last
@@ -57,6 +69,7 @@ class Doubled(nn.BatchNorm2d):
 
 GOOD = {
     "the layer alone": lambda net, x: net.layer(x),
+    "the layer, detached and changed in place": lambda net, x: net.layer(x).detach().relu_().view(-1).view(64, 4, 4, 4),
     "operations without parameters": lambda net, x: torch.tanh(net.layer(x)).mul(2)[:, [1, 0, 3, 2]],
     "two outputs of layers": lambda net, x: net.layer(x) + net.layer(-x),
     "constants": lambda net, x: net.layer(x) + torch.ones(1),
@@ -73,6 +86,8 @@ BAD = {
     "the layer with another weight": lambda net, x: nn.functional.conv2d(x, net.layer.weight * 2),
     "a tensor that is filled in parts": filled,
     "a copy into a view": copied,
+    "a copy into a detached view": detached,
+    "a copy into the data of the layer's outputs": through_data,
     "data through numpy": lambda net, x: torch.from_numpy(net.layer(x).numpy()),
 }
 

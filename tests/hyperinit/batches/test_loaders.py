@@ -15,7 +15,10 @@ def test_anything_that_yields_is_a_loader(loader):
     check_loader("select", loader)
 
 
-@pytest.mark.parametrize(("loader", "got"), [(5, "int"), (X, "Tensor"), (len, "builtin_function_or_method")])
+@pytest.mark.parametrize(("loader", "got"), [
+    (5, "int"), (X, "Tensor"), (len, "builtin_function_or_method"), ("x", "str"), (b"x", "bytes"), ({"x": X}, "dict"),
+    (nn.Sequential(nn.ReLU()), "Sequential"),
+])  # fmt: skip
 def test_what_yields_no_batches_is_refused(loader, got):
     with pytest.raises(ArgumentError, match=rf"^select must be an iterable of batches, .*, got {got}$"):
         check_loader("select", loader)

@@ -221,7 +221,8 @@ def test_bad_counts_are_refused(arguments, message):
 @pytest.mark.parametrize("model", [None, cnn])
 def test_an_ensemble_keeps_the_best_in_the_order_of_their_draw(tiny, drawn, batches, model):
     scores = [accuracy(tiny.build_model(row), batches) for row in drawn]
-    found = hyperinit.ensemble(2, tiny, model=model, select=iter(batches), oversample=3, generator=gen())
+    how = {"select": iter(batches), "oversample": 3, "spread": False}
+    found = hyperinit.ensemble(2, tiny, model=model, generator=gen(), **how)
     places = [int((drawn == vector(member)).all(1).nonzero()) for member in found.members]
     assert places == sorted(places)
     assert 3 in places

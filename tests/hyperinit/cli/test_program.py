@@ -58,7 +58,7 @@ def test_methods_lists_every_method_with_its_accuracy(embedded, capsys):
 def test_info_prints_the_card_of_a_path(artifact, tiny, capsys):
     assert run("info", str(artifact)) == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"{tiny.card}\n\nsize ")
+    assert out.startswith(f"{tiny.card}\n\nnetwork      3 conv2d layers, 2 linear layers\nactivation   Tanh\n")
     assert f"{artifact.stat().st_size / 1e6:.1f} MB; networks of 2,464 weights" in out
     assert hashlib.sha256(artifact.read_bytes()).hexdigest() in out
 

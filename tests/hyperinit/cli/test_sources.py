@@ -35,8 +35,16 @@ def test_plan_prints_the_plan_of_the_library(embedded, capsys):
     assert (data["fit"], data["fill"], data["decoded_share"]) == ("flat", "keep", 1.0)
     assert [row["name"] for row in data["rows"]] == [row.name for row in plan.rows]
     assert data["rows"][0]["rest"] is None
-    [row, *_] = answer(capsys, "plan", "fitting_cases:wide", "--source", "tiny", "--fill", "zoo")["rows"]
+    two = answer(capsys, "plan", "fitting_cases:wide", "--source", "tiny")
+    assert (two["members"], two["decided_share"]) == (2, 1.0)
+    one = answer(capsys, "plan", "fitting_cases:wide", "--source", "tiny", "--fill", "zoo", "--members", "1")
+    row = one["rows"][0]
     assert (row["name"], row["rest"]) == ("0.weight", {"kind": "zoo", "layer": "0"})
+
+
+def test_plan_takes_a_checkpoint_as_the_source(tmp_path, capsys):
+    torch.save({"model": hyperinit.nets.cnn().state_dict()}, tmp_path / "net.pt")
+    assert answer(capsys, "plan", "hyperinit.nets:cnn", "--source", str(tmp_path / "net.pt"))["decoded_share"] == 1
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from hyperinit.ensembles.ensemble import Ensemble
-from hyperinit.errors import ArgumentError, ArtifactError, UnknownNameError
+from hyperinit.errors import ArgumentError, ArtifactError, UnknownNameError, WriteError
 
 
 class Constant(nn.Module):
@@ -270,3 +270,31 @@ def test_a_damaged_file_is_refused(members, tmp_path, damage):
         save_file({"weight": torch.zeros(2)}, path)
     with pytest.raises(ArtifactError, match=r"e\.safetensors must be an ensemble that was saved whole, got: "):
         Ensemble.load(path, model=factory)
+
+
+@pytest.mark.parametrize("path", [None, 5, b"x", "a\0b.safetensors"])
+def test_what_is_no_path_is_refused(path):
+    for call in (Ensemble([nn.Linear(2, 2)]).save, Ensemble.load):
+        with pytest.raises(ArgumentError, match=r"^path must be the path of a file, got "):
+            call(path)
+
+
+def test_a_path_that_cannot_be_encoded_is_refused(tmp_path):
+    path = tmp_path / "\ud800.safetensors"
+    with pytest.raises(ArtifactError, match="must be an ensemble that was saved whole"):
+        Ensemble.load(path)
+    with pytest.raises(WriteError, match="cannot be written"):
+        Ensemble([nn.Linear(2, 2)]).save(path)
+
+
+@pytest.mark.parametrize("combine", [[], torch.ones(2), None])
+def test_a_way_of_combining_is_a_name(combine):
+    with pytest.raises(UnknownNameError, match=r"^unknown combine "):
+        Ensemble([nn.Linear(2, 2)], combine=combine)
+
+
+def test_accuracy_takes_any_batch_size_and_no_default_device():
+    ensemble, x, y = Ensemble([nn.Linear(2, 2)]), torch.eye(2), torch.tensor([0, 1])
+    expected = ensemble.accuracy(x, y)
+    with torch.device("meta"):
+        assert ensemble.accuracy(x, y, batch=10**30) == expected

@@ -105,3 +105,12 @@ def test_a_deeper_network_without_names_is_paired_by_relative_widths_if_that_dec
 def test_a_source_without_layers_has_no_pairs():
     assert pair([], module_layers(cnn())) == []
     assert pair(source_layers(Layout.of(cnn())), []) == []
+
+
+def test_a_module_with_some_of_the_sources_layers_gets_those_of_the_same_names():
+    """The widths alone would pair its middle layer with the first of the source's equal ones."""
+    source = [conv(8, 3, 3, "stem"), conv(8, 8, 3, "a.0"), conv(8, 8, 3, "a.1"), linear(10, 8, "fc")]
+    target = [conv(4, 3, 3, "stem"), conv(4, 4, 3, "a.1"), linear(10, 4, "fc")]
+    assert pair(source, target) == [(0, 0), (2, 1), (3, 2)]
+    other_end = [*target[:2], linear(10, 4, "head")]
+    assert pair(source, other_end)[1] == (1, 1), "names of numbered steps agree by chance"

@@ -112,3 +112,10 @@ def test_a_difference_counts_in_units_of_the_outputs():
     assert Proof(1, 5e-3, 100.0).exact
     assert not Proof(1, 5e-3, 1.0).exact
     assert not Proof(1).exact
+
+
+def test_a_fill_from_the_zoo_gets_its_statistics():
+    plan = make_plan(wide(), Layout.of(cnn()), fill="zoo")
+    stats = {layer.name: (0.0, 0.1) for layer in plan.layout.layers}
+    found = prove(wide(), plan, cnn(), rows(cnn(), plan.members), IMAGES, layer_stats=stats)
+    assert found.exact

@@ -106,6 +106,11 @@ def of_method_reference(head):
     return lambda: held()()
 
 
+def of_views(head):
+    held = [head.w.data, head.keep.data]
+    return lambda: [value.zero_() for value in held]
+
+
 def of_namespace(head):
     held = types.SimpleNamespace(zeros=head._zeros)
     return lambda: held.zeros()
@@ -153,6 +158,7 @@ FOLLOWED = {
     "weak reference": of_reference,
     "weak reference to a method": of_method_reference,
     "namespace": of_namespace,
+    "data of parameters": of_views,
     "new parameter": of_new_parameter,
     "data of a parameter": of_data,
 }

@@ -83,3 +83,14 @@ def test_the_layout_of_a_residual_network_holds_every_weight_and_statistic():
     channels = 7 * 16 + 6 * 32 + 6 * 64 + (32 + 64)  # of batch norm: main path, projections
     assert sum(tensor.size for tensor in layout.tensors if tensor.buffer) == 2 * channels
     assert layout.size == 272474 + 2 * channels
+
+
+@pytest.mark.parametrize("size", [None, "8", 8.0, True, [8], torch.ones(2)])
+def test_sizes_that_are_no_integers_are_refused(size):
+    for sizes in ({"depth": size}, {"depth": 8, "width": size}, {"depth": 8, "channels": size}):
+        with pytest.raises(ArgumentError, match=r"^depth, width, classes and channels must be integers, got "):
+            resnet(**sizes)
+    with pytest.raises(ArgumentError, match=r"^depth, width, classes and channels must be integers, got "):
+        resnet20(size)
+    with pytest.raises(ArgumentError, match=r"must be at most 16,777,216, got "):
+        resnet(8, 10**30)

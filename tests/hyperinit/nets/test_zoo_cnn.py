@@ -23,3 +23,9 @@ def test_the_cnn_takes_other_activations(name):
 def test_unknown_activations_are_refused():
     with pytest.raises(ArgumentError, match=r"^activation must be tanh, gelu, relu or sigmoid, got 'selu'$"):
         cnn(activation="selu")
+
+
+@pytest.mark.parametrize("channels", [0, -1, None, "1", 1.0, True, 10**30])
+def test_channels_are_a_positive_integer(channels):
+    with pytest.raises(ArgumentError, match=r"^channels must be an integer of at least 1, got "):
+        cnn(channels)

@@ -136,7 +136,9 @@ def test_drawing_does_not_move_the_global_generator_and_without_one_it_does(tiny
 
 def test_a_sampler_is_fitted_once(tiny, monkeypatch):
     calls = []
-    monkeypatch.setattr(representation, "fitted", lambda name, *rest: (calls.append(name), fitted(name, *rest))[1])
+    monkeypatch.setattr(
+        representation, "fitted", lambda name, *rest, **how: (calls.append(name), fitted(name, *rest, **how))[1]
+    )
     for method in ("kde", "local", "kde", "local"):
         tiny.sample(1, method=method, generator=gen())
     assert calls == ["kde", "local"]
@@ -202,3 +204,23 @@ def test_nan_is_refused(tiny, what):
     size = {"encode": 2464, "decode": 8}[what]
     with pytest.raises(ArgumentError, match="must be finite, got NaN or infinity"):
         getattr(tiny, what)(torch.full((1, size), float("nan")))
+
+
+@pytest.mark.parametrize("method", [["kde"], {}, 5, torch.ones(2)])
+def test_a_method_that_is_no_name_is_refused(tiny, method):
+    with pytest.raises(UnknownNameError, match=r"^unknown method "):
+        tiny.sample(1, method=method)
+
+
+def test_spread_is_true_or_false(tiny):
+    with pytest.raises(ArgumentError, match=r"^spread must be True or False, got \[\]$"):
+        tiny.sample(1, spread=[])
+
+
+def test_more_networks_than_the_memory_holds_are_refused_before_a_draw(tiny, monkeypatch):
+    monkeypatch.setattr(representation, "memory", lambda: 4 * tiny.layout.size * 2)
+    assert len(tiny.sample(2, method="kde", generator=gen())) == 2
+    with pytest.raises(
+        ArgumentError, match=r"^count must be at most 2 networks, which fill the memory, got 1000000000$"
+    ):
+        tiny.sample(10**9)

@@ -5,7 +5,7 @@ import torch
 from anchor_sets import WITHOUT_NOISE, anchors, rows_of
 from seeds import gen
 
-from hyperinit.samplers import SamplerOptions, fitted
+from hyperinit.samplers import SamplerOptions, baselines, fitted
 
 
 def test_uniform_fills_the_cube_whatever_the_anchors(zoo):
@@ -41,3 +41,9 @@ def test_average_is_the_mean_of_a_snapshot_and_its_neighbours_in_weight_space(zo
 def test_the_average_over_all_anchors_is_their_mean(zoo):
     drawn = fitted("average", zoo, SamplerOptions(neighbours=40)).sample(3, gen())
     torch.testing.assert_close(drawn, zoo.weights.mean(0).expand(3, 7))
+
+
+def test_averages_are_the_same_in_parts(zoo, monkeypatch):
+    whole = fitted("average", zoo, WITHOUT_NOISE).sample(9, gen())
+    monkeypatch.setattr(baselines, "MOST_GATHERED", 1)
+    assert torch.equal(fitted("average", zoo, WITHOUT_NOISE).sample(9, gen()), whole)

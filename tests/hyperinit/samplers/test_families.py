@@ -6,6 +6,7 @@ from seeds import gen
 
 import hyperinit
 from hyperinit.errors import ArgumentError
+from hyperinit.samplers import families
 from hyperinit.samplers.base import Anchors, SamplerOptions
 from hyperinit.samplers.families import clusters, spread
 from hyperinit.samplers.methods import fitted, starts
@@ -104,3 +105,11 @@ def test_families_must_be_whole_numbers_one_for_each_anchor(family):
     every = anchors()
     with pytest.raises(ArgumentError, match="family must be int64 with one entry for each of 30 latents, got"):
         Anchors(every.z, every.score, every.epoch, every.weights, family)
+
+
+@pytest.mark.parametrize("block", [1, 2, 2048])
+def test_a_chain_of_near_anchors_is_one_family(monkeypatch, block):
+    monkeypatch.setattr(families, "BLOCK", block)
+    chain = torch.arange(40.0)[:, None].repeat(1, 3)
+    chain[20:] += 1000
+    assert clusters(chain).tolist() == [0] * 20 + [1] * 20

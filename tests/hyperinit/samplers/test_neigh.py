@@ -109,3 +109,9 @@ def test_the_filters_of_warnings_survive_draws_in_several_threads(sampler):
         found = list(pool.map(lambda seed: sampler.sample(2, gen(seed % 2)), range(16)))
     assert warnings.filters == before
     assert all(torch.equal(found[place], found[place % 2]) for place in range(16))
+
+
+def test_of_many_anchors_some_are_mapped(monkeypatch):
+    monkeypatch.setattr(neigh, "MOST", 4)
+    assert neigh._thinned(torch.arange(10)[:, None]).flatten().tolist() == [0, 2, 5, 7]
+    assert neigh._thinned(torch.arange(4)[:, None]).flatten().tolist() == [0, 1, 2, 3]

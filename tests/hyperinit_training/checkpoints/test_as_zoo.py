@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from hyperinit import nets
+from hyperinit.checkpoints.layout import StateLayout
 from hyperinit.errors import LayoutError
 from hyperinit.layout import Layout
 from hyperinit_training.checkpoints.as_zoo import as_zoo
-from hyperinit_training.checkpoints.layout import StateLayout
 from hyperinit_training.checkpoints.read import Checkpoints
 
 

@@ -60,3 +60,16 @@ def test_the_card_says_where_everything_came_from(assembled, recipe, zoo):
     assert card.zoo["recipe"] == recipe.zoo.to_json()
     assert (card.zoo["models"], card.zoo["anchors"]) == (18, 12)
     assert card.measured == {}
+
+
+def test_a_finished_zoo_is_rounded_only_if_asked(recipe, zoo_folder, tmp_path):
+    folder = shutil.copytree(zoo_folder, tmp_path / "zoo")
+    before = (folder / "weights.safetensors").read_bytes()
+    with pytest.raises(
+        ArgumentError, match=r"^half must round no finished zoo, got .* pass force=True to replace them$"
+    ):
+        zoo_of(recipe, None, folder, half=True)
+    assert (folder / "weights.safetensors").read_bytes() == before
+    zoo_of(recipe, None, folder, half=True, force=True)
+    assert len((folder / "weights.safetensors").read_bytes()) < 0.6 * len(before)
+    zoo_of(recipe, None, folder, half=True)  # again: there is nothing to round

@@ -1,5 +1,6 @@
 """Weight matching: known permutations are undone, and alignment never changes a network's function."""
 
+import time
 from itertools import pairwise, permutations
 
 import pytest
@@ -179,6 +180,13 @@ def test_the_second_round_matches_to_the_mean_of_the_first(zoo, layout, families
     second = align(first, layout, generator=generator, rounds=1, families=families, reference=first.mean(0))
     assert not torch.equal(second, first)
     assert torch.equal(align(zoo, layout, generator=gen(), rounds=2, families=families), second)
+
+
+def test_two_thousand_networks_take_seconds_of_one_core(layout):
+    weights = 0.3 * torch.randn(2000, SIZE, generator=gen())
+    start = time.process_time()
+    align(weights, layout, generator=gen())
+    assert time.process_time() - start < 60
 
 
 def test_families_of_one_are_no_families(zoo, layout):

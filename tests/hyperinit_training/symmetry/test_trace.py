@@ -125,22 +125,62 @@ def test_a_parameter_that_scales_channels_moves_along():
     assert free(network, signs=True) == 0
 
 
-class Attention(nn.Module):
+class Recurrent(nn.Module):
     def __init__(self):
         super().__init__()
-        self.into, self.attention, self.out = nn.Linear(3, 4), nn.MultiheadAttention(4, 2), nn.Linear(4, 2)
+        self.into, self.cell, self.out = nn.Linear(3, 4), nn.GRU(4, 4), nn.Linear(4, 2)
 
     def forward(self, x):
-        x = self.into(x)
-        return self.out(self.attention(x, x, x)[0])
+        return self.out(self.cell(self.into(x))[0])
 
 
 def test_inputs_of_an_unknown_module_are_fixed_and_noted():
-    network = Attention().eval()
+    network = Recurrent().eval()
     found = trace(network, [torch.ones(5, 2, 3)], signs=False)
     assert found.of(network.into.weight)[0].root().fixed
     assert found.of(network.out.weight)[1].root().fixed
-    assert found.notes == ["attention (MultiheadAttention) fixes the order of its input neurons"]
+    assert found.notes == ["cell (GRU) fixes the order of its input neurons"]
+
+
+class Attention(nn.Module):
+    """Queries have their own width; the attention weights are read, too."""
+
+    def __init__(self, *, width=6, **settings):
+        super().__init__()
+        self.query, self.rest = nn.Linear(3, 4), nn.Linear(3, width)
+        self.attention = nn.MultiheadAttention(4, 2, kdim=width, vdim=width, batch_first=True, **settings)
+        self.out, self.read = nn.Linear(4, 2), nn.Linear(5, 1)
+
+    def forward(self, x):
+        rest = self.rest(x)
+        found, weights = self.attention(self.query(x), rest, value=rest)
+        return self.out(found) + self.read(weights)
+
+
+@pytest.mark.parametrize("width", [4, 6])
+def test_attention_joins_its_inputs_and_outputs_and_fixes_its_heads(width):
+    network = Attention(width=width).eval()
+    found = trace(network, [torch.ones(2, 5, 3)], signs=False)
+    layer = network.attention
+    weights = [layer.in_proj_weight] * 2 if width == 4 else [layer.q_proj_weight, layer.v_proj_weight]
+    for linear, weight in zip((network.query, network.rest), weights, strict=True):
+        assert found.of(weight)[1].root() is found.of(linear.weight)[0].root()
+        assert found.of(weight)[0].root().fixed
+        assert not found.of(weight)[1].root().fixed
+    assert found.of(layer.out_proj.weight)[0].root() is found.of(network.out.weight)[1].root()
+    assert not found.of(network.out.weight)[1].root().fixed
+    assert found.of(layer.out_proj.weight)[1].root().fixed
+    assert found.of(network.read.weight)[1].root().fixed
+    assert found.notes == ["attention (MultiheadAttention) fixes the order of its heads"]
+
+
+@pytest.mark.parametrize("settings", [{"signs": True}, {"signs": False, "add_bias_kv": True}])
+def test_attention_without_a_rule_fixes_its_neurons(settings):
+    network = Attention(add_bias_kv=settings.pop("add_bias_kv", False)).eval()
+    network.read = nn.Linear(6 if network.attention.bias_k is not None else 5, 1)
+    found = trace(network, [torch.ones(2, 5, 3)], **settings)
+    assert found.of(network.query.weight)[0].root().fixed
+    assert found.of(network.out.weight)[1].root().fixed
 
 
 def test_inputs_and_outputs_are_fixed_without_a_note():

@@ -221,3 +221,40 @@ def test_the_rate_of_every_step_reaches_the_optimizer(data, tmp_path):
     buffers = torch.cat([torch.full((t.size,), t.buffer) for t in layout.tensors])
     assert torch.equal(one[~buffers], last[~buffers])
     assert not torch.equal(one[buffers], last[buffers])
+
+
+class Buffered(nn.Module):
+    """A network with a buffer of the user's, a norm, and one dropout under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.layer = nn.BatchNorm1d(4), nn.Linear(4, 3)
+        self.first = self.second = nn.Dropout(0.5)
+        self.register_buffer("scale", torch.full((4,), 2.0))
+
+    def forward(self, x):
+        return self.layer(self.second(self.norm(self.first(x * self.scale))))
+
+
+def test_buffers_of_the_users_keep_their_values():
+    net = Buffered()
+    net.norm.num_batches_tracked.fill_(7)
+    layout = Layout.of(net)
+    trainee = Trainee(net, layout, PLAIN, CPU)
+    for _ in range(2):
+        trainee.load(torch.rand(layout.size, generator=gen()))
+        assert trainee.module.scale.tolist() == [2.0] * 4
+        assert trainee.module.norm.num_batches_tracked == 0
+        trainee.module.scale.zero_()
+    assert net.scale.tolist() == [2.0] * 4
+
+
+def test_a_dropout_of_two_names_draws_from_the_generator_under_both():
+    module = Trainee(Buffered(), Layout.of(Buffered()), PLAIN, CPU).module
+    assert not any(isinstance(part, nn.Dropout) for part in module.modules())
+
+
+def test_a_dropout_of_everything_gives_zeros():
+    net = nn.Sequential(nn.Dropout(1.0), nn.Linear(4, 3))
+    module = Trainee(net, Layout.of(net), PLAIN, CPU).module.train()
+    assert module[0](torch.ones(2, 4)).tolist() == [[0.0] * 4] * 2

@@ -16,11 +16,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from hyperinit.checkpoints.layout import Shapes, StateLayout, differences
+from hyperinit.checkpoints.state_dicts import Taken, take
 from hyperinit.errors import ArgumentError, LayoutError, ZooError, listed, one_line
 from hyperinit_training.checkpoints.files import PART, find_files
-from hyperinit_training.checkpoints.layout import Shapes, StateLayout, differences
 from hyperinit_training.checkpoints.scores import match_scores, read_scores
-from hyperinit_training.checkpoints.state_dicts import Taken, take
 from hyperinit_training.zoo.zoo import LEAST_MODELS, MOST
 
 Factory = Callable[[], nn.Module]

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hyperinit.checkpoints.parts import check_pointer
 from hyperinit.errors import ArgumentError, ZooError, did_you_mean, listed, shown
 from hyperinit.files.texts import read_json, read_text
-from hyperinit_training.checkpoints.files import check_pointer
 from hyperinit_training.zoo.zoo import MOST
 
 Table = dict[str, tuple[float, float | None]]

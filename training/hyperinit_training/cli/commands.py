@@ -85,7 +85,11 @@ def zoo(argv: Sequence[str]) -> int:
     _add_scale(parser)
     parser.add_argument("--out", type=Path, required=True, help="the zoo folder to write")
     parser.add_argument("--half", action="store_true", help="store the weights in half precision")
-    parser.add_argument("--force", action="store_true", help="replace weights in the folder that are of no zoo")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="replace weights in the folder that are of no zoo, and let --half round a finished zoo",
+    )
     _add_device(parser)
     parser.add_argument(
         "--network",
@@ -103,7 +107,7 @@ def _zoo(arguments: argparse.Namespace) -> int:
     check_zoo(arguments.out, force=arguments.force)
     network = load_factory(arguments.network) if arguments.network else None
     how = {"device": arguments.device, "network": network, "workers": arguments.workers}
-    found = from_recipe.zoo_of(recipe, arguments.data, arguments.out, half=arguments.half, **how)
+    found = from_recipe.zoo_of(recipe, arguments.data, arguments.out, half=arguments.half, force=arguments.force, **how)
     data = {"folder": str(arguments.out), "snapshots": len(found), "provenance": found.provenance}
     show(from_recipe.summary(found, arguments.out), data, as_json=arguments.json)
     return 0

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from hyperinit.autoencoder import Autoencoder
@@ -46,6 +47,7 @@ def zoo_of(  # noqa: PLR0913
     device: str = "cpu",
     network: Callable[[], nn.Module] | None = None,
     workers: int | None = None,
+    force: bool = False,
 ) -> Zoo:
     """Train the zoo of a recipe, or load it if `folder` holds it already.
 
@@ -57,9 +59,10 @@ def zoo_of(  # noqa: PLR0913
         device: as for `train_zoo`.
         network: as for `train_zoo`.
         workers: as for `train_zoo`.
+        force: whether `half` may round the weights of a zoo that `folder` holds already.
 
     Raises:
-        ArgumentError: if `folder` holds the zoo of another recipe or network.
+        ArgumentError: if `folder` holds the zoo of another recipe or network, or `half` would round one.
         DataError: if the images are missing.
     """
     from hyperinit_training.train_zoo import train_zoo
@@ -69,6 +72,11 @@ def zoo_of(  # noqa: PLR0913
         found = Zoo.load(folder)
         if found.provenance.get("recipe") != recipe.zoo.to_json() or not same_network(found, network):
             raise ArgumentError(f"{folder} holds the zoo of another recipe; choose another folder or delete it")
+        if half and not force and not torch.equal(found.weights, found.weights.half().float()):
+            raise ArgumentError(
+                f"half must round no finished zoo, got {folder}, whose weights are in full precision; pass force=True "
+                "to replace them"
+            )
         _clear(folder)
     else:
         images = load_images(recipe.zoo.images, data)

@@ -20,14 +20,14 @@ import torch
 from torch import Tensor
 
 from hyperinit.autoencoder import Autoencoder, AutoencoderConfig
+from hyperinit.checkpoints.entries import why_unusable
+from hyperinit.checkpoints.torch_files import check_records, is_zipped
 from hyperinit.errors import ArgumentError, ArtifactError, ZooError
 from hyperinit.layout import Layout
 from hyperinit.nets import cnn
 from hyperinit.representation import HyperRepresentation
 from hyperinit.representation.card import Card
 from hyperinit.samplers import SamplerOptions
-from hyperinit_training.checkpoints.entries import why_unusable
-from hyperinit_training.checkpoints.torch_files import check_records, is_zipped
 from hyperinit_training.sources.assemble import assemble, zoo_facts
 from hyperinit_training.zoo.statistics import layer_mean, layer_std
 from hyperinit_training.zoo.zoo import Zoo

@@ -1,4 +1,4 @@
-"""Weight matching: permute the hidden neurons of every network of a zoo to bring it close to a reference.
+"""Alignment of a zoo: permute the hidden neurons of every network to bring it close to a reference.
 
 Two networks that differ only in the order of their neurons compute the same function, but their weight vectors are
 far apart. Alignment removes this difference. It changes no network's function.
@@ -11,18 +11,15 @@ Source: Ainsworth et al. 2022, "Git Re-Basin", arXiv:2209.04836, section 3.2 (we
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from hyperinit.errors import ArgumentError
 from hyperinit.layout import Layout
-from hyperinit_training.symmetry.positions import neuron_positions, permute
-
-Positions = Mapping[str, Sequence[Tensor]]  # per permutation group, see `neuron_positions`
-TOLERANCE = 1e-9  # least gain of a new order, as a share of the largest similarity; without it ties would cycle
+from hyperinit_training.symmetry.matching import Movable, fit_all, match_all, movable, typical
+from hyperinit_training.symmetry.positions import Groups
 
 
 def match(
@@ -56,12 +53,12 @@ def match(
     >>> match(swapped, reference, layout, torch.Generator())
     {'0': tensor([1, 0])}
     """
-    positions = neuron_positions(layout)
+    groups = movable(layout.tensors)
     _check_vector("weights", weights, layout)
     _check_vector("reference", reference, layout)
-    unit = _unit(scale, layout, positions)
-    orders = _match((weights / unit)[None], reference / unit, positions, generator)
-    return {group: order[0] for group, order in orders.items()}
+    unit = _unit(scale, layout, groups)
+    found = match_all((weights / unit)[None], reference / unit, groups, generator)
+    return {group: moves.order[0] for group, moves in found.items()}
 
 
 def align(  # noqa: PLR0913 - what to align, how long, to what, and in which units are independent choices
@@ -73,6 +70,7 @@ def align(  # noqa: PLR0913 - what to align, how long, to what, and in which uni
     reference: Tensor | None = None,
     families: Tensor | None = None,
     scale: Tensor | None = None,
+    signs: Groups | None = None,
 ) -> Tensor:
     """Permute the neurons of every network of a zoo so that the networks lie close to each other.
 
@@ -92,12 +90,15 @@ def align(  # noqa: PLR0913 - what to align, how long, to what, and in which uni
             already correspond. They get one common order, which is found for their mean. Snapshots of one model at
             several epochs are also a family.
         scale: unit of every weight, (D,), see `match`.
+        signs: groups of neurons whose signs are matched, too, the `groups` of `symmetry.sign_groups`. Flipping a neuron
+            behind an odd activation such as tanh changes no function. None flips no signs.
 
     Returns:
         The permuted networks, (N, D), each with an unchanged function.
 
     Raises:
         ArgumentError: as for `match`, and if `rounds` is below 1.
+        LayoutError: if `signs` does not fit the layout or its permutation groups.
 
     >>> from torch import nn
     >>> layout = Layout.of(nn.Sequential(nn.Linear(1, 2), nn.Tanh(), nn.Linear(2, 1)))
@@ -105,100 +106,39 @@ def align(  # noqa: PLR0913 - what to align, how long, to what, and in which uni
     >>> align(zoo, layout, generator=torch.Generator(), reference=zoo[0])[1]
     tensor([1.5000, 2.5000, 3.5000, 4.5000, 5.5000, 6.5000, 7.5000])
     """
-    positions = neuron_positions(layout)
+    groups = movable(layout.tensors, None if signs is None else _checked(signs, layout))
     _check_zoo(weights, layout, rounds, families)
     if reference is not None:
         _check_vector("reference", reference, layout)
-    unit = _unit(scale, layout, positions)
+    unit = _unit(scale, layout, groups)
     labels = torch.arange(len(weights)) if families is None else torch.unique(families, return_inverse=True)[1]
     sizes = labels.bincount()[:, None]
     means = weights.new_zeros(len(sizes), layout.size).index_add_(0, labels, weights / unit) / sizes  # (F, D)
-    target = _typical(means, positions) if reference is None else reference / unit
+    target = typical(means, groups) if reference is None else reference / unit
     aligned = weights.clone()
-    for _ in range(rounds):
-        orders = _match(means, target, positions, generator)  # per group (F, n)
-        for group, where in positions.items():
-            means = permute(means, where, orders[group])
-            aligned = permute(aligned, where, orders[group][labels])  # members follow their family's mean
-        target = (means * sizes).sum(0) / len(weights)  # mean over networks, not over families
+    # The mean that later rounds match to is one over networks, not over families.
+    for name, moves in fit_all(means, target, groups, generator, rounds, sizes).items():
+        aligned = moves[labels].apply(aligned, groups[name].positions)  # members follow their family's mean
     return aligned
 
 
-def _match(weights: Tensor, reference: Tensor, positions: Positions, generator: torch.Generator) -> dict[str, Tensor]:
-    """Match networks (N, D) to one reference (D,) in a batch, and return the orders (N, n) per group.
-
-    All networks visit the groups in the same random order. Each network gets the orders that it would get alone.
-    Minimising |reference - weights|^2 over orders is maximising their inner product, because an order does not change
-    the length of `weights`. For one group this inner product is a linear assignment problem.
-    """
-    current, reference = weights.double(), reference.double()
-    orders = {group: torch.arange(len(where[0])).repeat(len(weights), 1) for group, where in positions.items()}
-    names = list(positions)
-    active = torch.arange(len(weights))  # networks that the last sweep changed, (A,)
-    while len(active) and names:
-        part, changed = current[active], torch.zeros(len(active), dtype=torch.bool)  # (A, D), (A,)
-        for number in torch.randperm(len(names), generator=generator).tolist():
-            where, order = positions[names[number]], orders[names[number]]
-            # Inner products of the weights (n, K) of reference neuron i with the weights (A, n, K) of neuron j.
-            similar = [torch.einsum("ik,njk->nij", reference[table], part[:, table]) for table in where]
-            similarity = torch.stack(similar).sum(0)  # (A, n, n)
-            steps, better = _assign(similarity)  # (A, n), (A,)
-            moved = permute(part, where, steps)  # (A, D)
-            # A group on both axes of a tensor makes a quadratic assignment problem. The similarity is linear: it keeps
-            # one axis fixed while it permutes the other. Accept a step only if the true inner product grows.
-            if len(where) > 1:
-                better &= (moved - part) @ reference > TOLERANCE * similarity.abs().amax((1, 2))
-                moved = torch.where(better[:, None], moved, part)
-                steps = torch.where(better[:, None], steps, torch.arange(steps.shape[1]))
-            part = moved
-            order[active] = order[active].gather(1, steps)  # new order after old order
-            changed |= better
-        current[active] = part
-        active = active[changed]
-    return orders
+def _checked(signs: Groups, layout: Layout) -> Groups:
+    """Validate the names and axes of sign groups by those of the layout."""
+    layout.with_groups(signs)
+    return signs
 
 
-def _assign(similarity: Tensor) -> tuple[Tensor, Tensor]:
-    """Solve one linear assignment for each network.
-
-    Args:
-        similarity: inner product of the reference's neuron i and the network's neuron j, (N, n, n).
-
-    Returns:
-        The best orders (N, n), and for each network whether the order gains anything, (N,). Without a gain the order is
-        the identity.
-    """
-    solved = [linear_sum_assignment(matrix, maximize=True)[1] for matrix in similarity.numpy()]
-    steps = torch.stack([torch.from_numpy(columns) for columns in solved])
-    best = similarity.gather(2, steps[:, :, None]).sum((1, 2))
-    now = similarity.diagonal(dim1=1, dim2=2).sum(1)  # of the identity, (N,)
-    better = best - now > TOLERANCE * similarity.abs().amax((1, 2))
-    return torch.where(better[:, None], steps, torch.arange(steps.shape[1])), better
-
-
-def _typical(weights: Tensor, positions: Positions) -> Tensor:
-    """Return the network (D,) whose sorted neuron norms are closest to their mean over the zoo.
-
-    Sorting makes the choice independent of the order of each network's neurons.
-    """
-    norms = [weights[:, where[0]].norm(dim=2).sort(dim=1).values for where in positions.values()]  # (N, n) each
-    if not norms:
-        return weights[0]
-    signature = torch.cat(norms, dim=1)
-    return weights[(signature - signature.mean(0)).norm(dim=1).argmin()]
-
-
-def _unit(scale: Tensor | None, layout: Layout, positions: Positions) -> Tensor:
+def _unit(scale: Tensor | None, layout: Layout, groups: Mapping[str, Movable]) -> Tensor:
     """Validate the scale (D,), or return ones."""
     if scale is None:
         return torch.ones(layout.size)
     _check_vector("scale", scale, layout)
     if not (scale > 0).all():
         raise ArgumentError(f"scale must be > 0 everywhere, got a minimum of {scale.min():.3g}")
-    for group, where in positions.items():
+    for name, group in groups.items():
         # A varying scale would change a network's length with its order, and inner products would not rank distances.
-        if not all((scale[table] == scale[table[:1]]).all() for table in where):
-            raise ArgumentError(f"scale must be equal for all neurons of a layer, got several values in group {group}")
+        if not all((scale[table] == scale[table[:1]]).all() for table in group.positions):
+            raise ArgumentError(f"scale must be equal for all neurons of a layer, got several values in group {name}")
     return scale
 
 

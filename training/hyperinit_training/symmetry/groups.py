@@ -10,14 +10,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hyperinit.errors import ArgumentError, LayoutError
+from hyperinit.errors import LayoutError
 from hyperinit.layout import TensorSpec
 from hyperinit.layout.layers import group_sizes, reorder
+from hyperinit_training.symmetry.functions import arguments, in_float64
 from hyperinit_training.symmetry.neurons import Neurons
 from hyperinit_training.symmetry.positions import Groups
 from hyperinit_training.symmetry.trace import Tracer, trace
@@ -118,7 +118,7 @@ def _find(  # noqa: PLR0913
     network = copy.deepcopy(module).eval().to("cpu", torch.float64)
     inputs = _random_inputs(example_input, generator)
     _randomise(network, inputs, generator)
-    expected = _run(network, inputs)
+    expected = in_float64(network, inputs)
     notes: list[str] = []
     if groups is None:
         tracer = trace(network, inputs, signs=signs)
@@ -195,7 +195,7 @@ def _flips(size: int, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def _randomise(network: nn.Module, inputs: list[Tensor], generator: torch.Generator) -> None:
+def _randomise(network: nn.Module, inputs: tuple[Tensor, ...], generator: torch.Generator) -> None:
     """Perturb all weights and running statistics, so that no two neurons have equal values, such as zero biases.
 
     With equal values a wrong permutation would not change the outputs. Running statistics stay close to those of the
@@ -215,40 +215,19 @@ def _randomise(network: nn.Module, inputs: list[Tensor], generator: torch.Genera
 
     norms = [m for m in network.modules() if isinstance(m, BATCH_NORMS) and m.running_mean is not None]
     hooks = [norm.register_forward_pre_hook(estimate) for norm in norms]
-    _run(network, inputs)
+    in_float64(network, inputs)
     for hook in hooks:
         hook.remove()
 
 
-def _random_inputs(example_input: Tensor | tuple[Tensor, ...], generator: torch.Generator) -> list[Tensor]:
-    examples = example_input if isinstance(example_input, tuple) else (example_input,)
-    return [
+def _random_inputs(example_input: Tensor | tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
+    return tuple(
         torch.randn(value.shape, generator=generator, dtype=torch.float64) if value.is_floating_point() else value.cpu()
-        for value in examples
-    ]
+        for value in arguments(example_input)
+    )
 
 
-@torch.no_grad()
-def _run(network: nn.Module, inputs: list[Tensor]) -> Tensor:
-    """Return all outputs as one vector."""
-    try:
-        output = _tensors(network(*(value.clone() for value in inputs)))  # the network may modify its input in place
-        return torch.cat([value.reshape(-1) for value in output])
-    except Exception as error:  # the module is the user's: whatever it raises explains why it cannot be run
-        raise ArgumentError(
-            f"example_input must be a valid input of {type(network).__name__} in float64 with float outputs, got "
-            f"{type(error).__name__}: {error}"
-        ) from error
-
-
-def _tensors(output: Any) -> list[Tensor]:
-    if isinstance(output, Tensor):
-        return [output] if output.is_floating_point() else []
-    parts = output.values() if isinstance(output, dict) else output if isinstance(output, list | tuple) else ()
-    return [tensor for part in parts for tensor in _tensors(part)]
-
-
-def _distance(network: nn.Module, inputs: list[Tensor], expected: Tensor, state: Mapping[str, Tensor]) -> float:
+def _distance(network: nn.Module, inputs: tuple[Tensor, ...], expected: Tensor, state: Mapping[str, Tensor]) -> float:
     """Return the largest change of an output with the weights `state`, as a share of the largest output."""
     network.load_state_dict(state)
-    return ((_run(network, inputs) - expected).abs().max() / expected.abs().max()).item()
+    return ((in_float64(network, inputs) - expected).abs().max() / expected.abs().max()).item()

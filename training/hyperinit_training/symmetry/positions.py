@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
-from hyperinit.layout import Layout
+from hyperinit.layout import Layout, TensorSpec
+from hyperinit.layout.layers import group_sizes
 
 Groups = Mapping[str, tuple[str | None, ...]]  # for each tensor by name, the group of each axis
 
@@ -25,11 +27,27 @@ def neuron_positions(layout: Layout) -> dict[str, tuple[Tensor, ...]]:
     {'0': (tensor([[0, 2, 4],
             [1, 3, 5]]),)}
     """
-    tensors = layout.places()
+    return positions_of(layout.tensors)
+
+
+def positions_of(specs: Sequence[TensorSpec]) -> dict[str, tuple[Tensor, ...]]:
+    """Return the positions of each neuron's weights in a vector that holds one tensor after the other.
+
+    The result is that of `neuron_positions`.
+
+    >>> positions_of([TensorSpec("a", (2, 2), (None, "x"))])
+    {'x': (tensor([[0, 2],
+            [1, 3]]),)}
+    """
+    starts = accumulate((spec.size for spec in specs), initial=0)
+    tensors = {
+        spec.name: torch.arange(start, start + spec.size).reshape(spec.shape)
+        for spec, start in zip(specs, starts, strict=False)
+    }
     positions = {}
-    for group, neurons in layout.group_sizes.items():
+    for group, neurons in group_sizes(specs).items():
         tables: list[list[Tensor]] = []
-        for spec in layout.tensors:
+        for spec in specs:
             axes = [axis for axis, moved in enumerate(spec.groups) if moved == group]
             for number, axis in enumerate(axes):
                 if number == len(tables):

@@ -33,6 +33,7 @@ ALIKE = ODD | {
 SHAPES = {"flatten", "unflatten", "view", "reshape", "squeeze", "unsqueeze"}
 SUMS, PRODUCTS = {"add", "iadd", "add_", "sub", "isub"}, {"mul", "imul", "mul_", "truediv", "div"}
 MEANS = {"mean", "sum"}
+PROJECTED = ("q_proj_weight", "k_proj_weight", "v_proj_weight")  # of attention, if its inputs have several widths
 SWAPS = {"permute", "transpose"}
 QUESTIONS = {"size", "dim", "getattr", "numel", "len"}  # their results are not activations
 
@@ -51,6 +52,7 @@ class Tracer(fx.Interpreter):
         self.axes: dict[fx.Node, Axes] = {}
         self.shapes: dict[fx.Node, tuple[int, ...]] = {}
         self.weights: dict[int, tuple[Neurons, ...]] = {}
+        self.attended: dict[fx.Node, Neurons | None] = {}  # results of attention layers
         self.notes: list[str] = []
 
     def of(self, tensor: Tensor) -> tuple[Neurons, ...]:
@@ -62,6 +64,8 @@ class Tracer(fx.Interpreter):
         result = super().run_node(n)
         if n.op == "output":
             self._fix_inputs(n)
+        elif n.op == "call_module" and type(self.fetch_attr(str(n.target))) is nn.MultiheadAttention:
+            self._attend(n)
         elif isinstance(result, Tensor):
             self.shapes[n] = tuple(result.shape)
             axes = self._axes(n, result)
@@ -81,7 +85,11 @@ class Tracer(fx.Interpreter):
         name = type(module).__name__.lower() if module is not None else _name(n.target)
         known = n.args and isinstance(n.args[0], fx.Node) and n.args[0] in self.axes
         axes: Axes | None = None
-        if name in SUMS | PRODUCTS:
+        whole = n.args[0] if name == "getitem" else None
+        if isinstance(whole, fx.Node) and whole in self.attended:
+            # The first result of an attention layer holds neurons on its last axis, the second one attention weights.
+            axes = (*(None,) * (result.ndim - 1), self.attended[whole] if n.args[1] == 0 else None)
+        elif name in SUMS | PRODUCTS:
             axes = self._combined(n, name)
         elif name == "cat":
             axes = self._concatenated(n)
@@ -106,8 +114,8 @@ class Tracer(fx.Interpreter):
         # Pooling in n dimensions mixes the last n axes. An average is odd, a maximum is not.
         if "pool" in name and name[-1] == "d" and (not self.signs or "avg" in name):
             return leading(x, len(x) - int(name[-2]))
-        # Padding and resizing treat an axis equally if its length stays.
-        if ("pad" in name or name in ("upsample", "interpolate")) and len(x) == len(shape):
+        # Padding, resizing and broadcasting treat an axis equally if its length stays.
+        if ("pad" in name or name in ("upsample", "interpolate", "expand")) and len(x) == len(shape):
             return kept(x, [old == new for old, new in zip(self.shapes[source], shape, strict=True)])
         if name in MEANS:
             return self._reduced(n, x)
@@ -126,6 +134,25 @@ class Tracer(fx.Interpreter):
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
             return self._convolved(module, x)
         return None if self.signs or module is None else self._normed(module, x)
+
+    def _attend(self, n: fx.Node) -> None:
+        """Join the inputs and outputs of an attention layer with its weights. Its heads keep their order."""
+        module = self.fetch_attr(str(n.target))
+        own = dict(module.named_parameters())
+        given = dict(zip(("query", "key", "value"), n.args, strict=False)) | n.kwargs
+        inputs = [given.get(name) for name in ("query", "key", "value")]
+        known = [node for node in inputs if isinstance(node, fx.Node) and node in self.axes]
+        if self.signs or len(known) < 3 or "bias_k" in own:
+            self._refuse(n)
+            return
+        fix(*(neurons for node in n.all_input_nodes if node not in known for neurons in self.axes.get(node, ())))
+        for node, key in zip(known, PROJECTED, strict=True):
+            weight = self.of(own[key] if key in own else own["in_proj_weight"])  # weight: (out, in)
+            fix(*self.axes[node][:-1], weight[0])
+            join(self.axes[node][-1], weight[1])
+        fix(self.of(own["out_proj.weight"])[1], *(self.of(own["in_proj_bias"]) if "in_proj_bias" in own else ()))
+        self.attended[n] = self._output(module.out_proj)
+        self.notes.append(f"{n.name} (MultiheadAttention) fixes the order of its heads")
 
     def _output(self, module: nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d) -> Neurons | None:
         """Join a layer's bias with the output axis of its weight."""

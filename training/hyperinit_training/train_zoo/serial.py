@@ -36,6 +36,7 @@ from hyperinit_training.train_zoo.schedules import Schedule
 PADDING = 4  # pixels at each border of an image that is cropped at random, as in He et al. 2015, section 4.2
 LOOKED_AT = 500  # images in one evaluation
 TIMED = 3  # steps of each format that are timed, after one that is not
+COUNTER = "num_batches_tracked"  # of batches that a norm has seen
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 Data = tuple[Tensor, Tensor]  # normalised images, float32 (n, C, H, W), and labels, int64 (n,)
 
@@ -113,12 +114,14 @@ class Trainee:
         # Threads share PyTorch's generator, so that dropout draws from one of its own instead.
         self.generator = torch.Generator(device)
         _own_dropout(self.module, self.generator)
+        names = {tensor.name for tensor in layout.tensors}
+        others = {key: value.clone() for key, value in self.module.state_dict().items() if key not in names}
+        # counters of norms begin at 0, and the user's own buffers as the network makes them
+        self.others = {k: torch.zeros_like(v) if k.endswith(COUNTER) else v for k, v in others.items()}
 
     def load(self, weights: Tensor) -> None:
-        """Load a weight vector (D,). Counters of norms begin at 0."""
-        state = self.layout.state(weights)
-        counters = {k: torch.zeros_like(v) for k, v in self.module.state_dict().items() if k not in state}
-        self.module.load_state_dict(state | counters)
+        """Load a weight vector (D,). All other buffers get the values that they begin with."""
+        self.module.load_state_dict(self.layout.state(weights) | self.others)
 
     @property
     def weights(self) -> Tensor:
@@ -315,13 +318,13 @@ class _Dropout(nn.Module):
             return x
         shape = (*x.shape[:2], *(1 for _ in x.shape[2:])) if self.channels else x.shape
         kept = torch.rand(shape, device=x.device, generator=self.generator) >= self.share
-        return x * kept / (1 - self.share)
+        return x * kept / (1 - self.share) if self.share < 1 else torch.zeros_like(x)
 
 
 def _own_dropout(module: nn.Module, generator: torch.Generator) -> None:
     """Replace the dropout modules inside a module."""
-    for name, part in list(module.named_children()):
+    for name, part in list(module._modules.items()):  # not `named_children`, which names a shared part once
         if isinstance(part, DROPOUTS) and type(part) in DROPOUTS:
             setattr(module, name, _Dropout(float(part.p), type(part) is not nn.Dropout, generator))
-        else:
+        elif part is not None:
             _own_dropout(part, generator)

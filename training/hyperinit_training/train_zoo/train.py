@@ -90,7 +90,7 @@ def train_zoo(  # noqa: PLR0913 - three arguments and four options
         images = images.subset(recipe.limit)
     data = ImageSet(images.normalised("train"), images.normalised("val"), images.normalised("test"))
     own = {} if network is None else {"network": ""}
-    channels, classes = int(data.train[0].shape[1]), int(data.train[1].max()) + 1
+    channels, classes = int(data.train[0].shape[1]), max(int(y.max()) for _, y in vars(data).values()) + 1
     if network is None and recipe.network != PAPER_CNN:
         network = partial(named, recipe.network, channels=channels, classes=classes)
     module = _made(network) if network else _paper_cnn(channels, recipe.activation)

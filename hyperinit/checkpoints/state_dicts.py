@@ -12,12 +12,12 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
+from hyperinit.checkpoints import torch_files
+from hyperinit.checkpoints.entries import bare_name, why_unusable
+from hyperinit.checkpoints.layout import StateLayout
+from hyperinit.checkpoints.parts import check_pointer, is_index, parts_of
+from hyperinit.checkpoints.torch_files import Foreign, refusal
 from hyperinit.errors import LONGEST, ZooError, listed, one_line, shown
-from hyperinit_training.checkpoints import torch_files
-from hyperinit_training.checkpoints.entries import bare_name, why_unusable
-from hyperinit_training.checkpoints.files import check_pointer, is_index, parts_of
-from hyperinit_training.checkpoints.layout import StateLayout
-from hyperinit_training.checkpoints.torch_files import Foreign, refusal
 
 NESTED = (  # keys under which training loops store the state dict; averages (EMA) come last
     "state_dict", "model_state_dict", "model", "model_state", "module", "net", "network", "weights", "params",
@@ -58,7 +58,7 @@ class Taken:
         inside = all(name.startswith(WRAPPED) for name in self.tensors)
         return self.below(WRAPPED) if inside else self
 
-    def fitted(self, layout: StateLayout, path: Path) -> Taken:
+    def fitted(self, layout: StateLayout, path: Path | str) -> Taken:
         """Remove the prefix under which a larger module, such as a LightningModule, holds the network.
 
         Without a prefix that gives exactly the tensors of the layout, return the names that agree most with it.
@@ -117,6 +117,26 @@ def take(path: Path) -> Taken:
     return _checked(Taken(whole), path)
 
 
+def take_from(found: Mapping[Any, Any], name: str) -> Taken:
+    """Take the state dict of one network out of a dict in memory, such as one that `torch.load` returned.
+
+    Args:
+        found: a state dict, or a dict that holds one, as the files do that `take` reads.
+        name: for messages.
+
+    Raises:
+        ZooError: as `take`.
+
+    >>> import torch
+    >>> take_from({"epoch": 3, "model": {"module.weight": torch.ones(1)}}, "source").tensors
+    {'weight': tensor([1.])}
+    """
+    taken = _search(found, set())
+    if taken is None:
+        raise _without_state(found, name)
+    return _checked(taken, name)
+
+
 def _loaded(path: Path) -> Taken:
     check_pointer(path)
     try:
@@ -168,8 +188,8 @@ def _may_hold(key: object) -> bool:
     return isinstance(key, str) and not BESIDE.search(key)
 
 
-def _without_state(found: Any, path: Path) -> ZooError:
-    """Make the error for a file in which no state dict was found."""
+def _without_state(found: Any, path: Path | str) -> ZooError:
+    """Make the error for a file or a dict in which no state dict was found."""
     for _ in range(DEEPEST):
         if isinstance(found, Mapping):
             found = next((found[key] for key in NESTED if isinstance(found.get(key), Mapping | Foreign)), found)
@@ -198,7 +218,7 @@ def _unreadable(path: Path, error: Exception) -> str:
     return f"{one_line(path)} cannot be read because it is truncated or damaged: {type(error).__name__}: {first[:200]}"
 
 
-def _checked(taken: Taken, path: Path) -> Taken:
+def _checked(taken: Taken, path: Path | str) -> Taken:
     """Check and detach the tensors, and remove the prefixes of wrappers from their names."""
     bare: dict[str, Tensor] = {}
     prefix = ""

@@ -64,7 +64,7 @@ def load(path: Path) -> Any:
             raise
 
 
-def refusal(path: Path, kind: type | str) -> ZooError:
+def refusal(path: Path | str, kind: type | str) -> ZooError:
     """Return the error for a file that holds an object of a class that cannot be read."""
     name = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
     return ZooError(

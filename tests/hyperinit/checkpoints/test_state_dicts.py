@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import nn
 from trap import Trap
 
+from hyperinit.checkpoints.layout import StateLayout
+from hyperinit.checkpoints.state_dicts import NESTED, Taken, read_state, take, take_from
 from hyperinit.errors import ZooError
-from hyperinit_training.checkpoints.layout import StateLayout
-from hyperinit_training.checkpoints.state_dicts import NESTED, Taken, read_state, take
 
 STATE = {"conv.weight": torch.arange(6.0).view(2, 3), "conv.bias": torch.tensor([7.0, 8.0])}
 
@@ -30,6 +30,17 @@ def test_state_dicts_are_found_where_training_loops_put_them(tmp_path, key, zipp
     whole = {"epoch": 3, "optimizer": {"step": torch.tensor(1)}, key: STATE} if key else STATE
     torch.save(whole, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
     assert equal(read_state(tmp_path / "a.pt"), STATE)
+
+
+@pytest.mark.parametrize("found", [STATE, {"epoch": 3, "model": {f"module.{name}": v for name, v in STATE.items()}}])
+def test_dicts_in_memory_are_read_as_files_are(found):
+    assert equal(take_from(found, "source").tensors, STATE)
+
+
+@pytest.mark.parametrize("found", [{}, {"model": 3}, {1: torch.ones(1)}, {"a": STATE, "b": dict(STATE)}])
+def test_dicts_in_memory_without_one_state_dict_are_refused(found):
+    with pytest.raises(ZooError, match=r"^source must hold a state dict, at the top or under"):
+        take_from(found, "source")
 
 
 def test_nests_within_nests_are_found(tmp_path):

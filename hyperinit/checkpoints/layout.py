@@ -15,8 +15,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
+from hyperinit.checkpoints.entries import bare_name, tensors_of, why_unusable
 from hyperinit.errors import LayoutError
-from hyperinit_training.checkpoints.entries import bare_name, tensors_of, why_unusable
 
 Shapes = dict[str, tuple[int, ...]]
 RUNNING = ("running_mean", "running_var")  # names of buffers where only the state dict is known

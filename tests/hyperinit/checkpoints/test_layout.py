@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from hyperinit.checkpoints.layout import StateLayout, StateTensor, differences
 from hyperinit.errors import LayoutError
-from hyperinit_training.checkpoints.layout import StateLayout, StateTensor, differences
 
 
 class Tied(nn.Module):

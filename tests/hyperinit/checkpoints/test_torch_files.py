@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import nn
 
+from hyperinit.checkpoints.torch_files import MOST_PICKLE, Foreign, load
 from hyperinit.errors import ZooError
-from hyperinit_training.checkpoints.torch_files import MOST_PICKLE, Foreign, load
 
 STATE = {"w": torch.ones(2, 3)}
 
@@ -88,7 +88,7 @@ def test_compressed_tensors_are_refused_and_not_taken_for_numbers(tmp_path):
 
 
 def test_a_large_pickle_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("hyperinit_training.checkpoints.torch_files.MOST_PICKLE", 1000)
+    monkeypatch.setattr("hyperinit.checkpoints.torch_files.MOST_PICKLE", 1000)
     torch.save({"losses": list(range(1000)), **STATE}, tmp_path / "a.pt")
     with pytest.raises(
         ZooError, match=r"a.pt must hold at most 1,000 bytes beside its tensors, got 2,929; write the state dict alone"

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from hyperinit_training.checkpoints.entries import bare_name, tensors_of, why_unusable
+from hyperinit.checkpoints.entries import bare_name, tensors_of, why_unusable
 
 
 @pytest.mark.parametrize(
