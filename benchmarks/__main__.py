@@ -20,6 +20,7 @@ COMMANDS = {  # name -> module in benchmarks, and title
         "sources.transfer",
         "training on another data set from init_, compared with PyTorch's default",
     ),
+    "spread": ("sources.spread", "ensembles of 15 networks from different families of the zoo, and from all anchors"),
     "wider": (
         "sources.wider",
         "networks several times as wide as the source's: starts and training, from init_, the default and the zoo",

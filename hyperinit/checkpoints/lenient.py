@@ -12,20 +12,12 @@ from hyperinit.errors import LayoutError, listed
 from hyperinit.fitting.match import module_layers, module_norms
 from hyperinit.layout import KINDS, Layout
 from hyperinit.layout.layers import NORM, PARAMETERS, STATISTICS, LayerSpec, TensorSpec
-from hyperinit.layout.layout import PLAIN
+from hyperinit.layout.layout import PLAIN, GivenLayout
 from hyperinit.modules.wrappers import join
 
 AXES = {1: NORM, 2: "linear", 3: "conv1d", 4: "conv2d", 5: "conv3d"}  # of a weight in a state dict
 CHANNELS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)  # norms of each channel alone
 EMBEDDINGS = ("emb", "wte", "wpe")  # in names of tables, which have two axes as linear layers have
-
-
-class GivenLayout(Layout):
-    """The layout of trained networks that a caller gave. Their running variances are valid, so none is raised."""
-
-    def state(self, weights: Tensor) -> dict[str, Tensor]:
-        """Split weight vectors (..., D) into tensors that a module can load."""
-        return self.raw_tensors(weights)
 
 
 def layout_of_module(module: nn.Module) -> Layout:

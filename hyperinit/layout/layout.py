@@ -250,6 +250,14 @@ class Layout:
         return layout
 
 
+class GivenLayout(Layout):
+    """The layout of trained networks that a caller gave. Their running variances are valid, so none is raised."""
+
+    def state(self, weights: Tensor) -> dict[str, Tensor]:
+        """Split weight vectors (..., D) into tensors that a module can load."""
+        return self.raw_tensors(weights)
+
+
 def _check_dense(name: str, value: object) -> None:
     """Refuse what is no dense tensor of real numbers: its values could not be read, or only a part of them."""
     if not isinstance(value, Tensor):

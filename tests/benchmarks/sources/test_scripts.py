@@ -12,6 +12,8 @@ LITTLE = {
     "full-schedule": DIGITS,
     "select": [*DIGITS, "--images", "50"],
     "transfer": [*DIGITS, "--images", "digits", "--strengths", "1"],
+    "wider": [*DIGITS, "--images", "digits", "--times", "2", "--epochs", "0", "--limit", "200"],
+    "spread": ["--source", "digits", "--methods", "local30", "--ensembles", "1"],
     "resize-rules": [*DIGITS, "--images", "digits"],
 }
 
@@ -51,3 +53,15 @@ def test_init_is_ahead_of_the_default_on_its_own_task(found):
 def test_the_full_schedule_and_the_selection_reach_their_accuracies(found):
     assert all(row["mean"] > 0.85 for row in found["full-schedule"]["results"].values())
     assert all(row["mean"] > 0.9 for row in found["select"]["results"].values())
+
+
+def test_wider_networks_start_where_their_networks_are(found):
+    results = found["wider"]["results"]
+    assert results["2 generated networks"]["epoch 0"]["mean"] > 0.9
+    assert results["PyTorch's default"]["epoch 0"]["mean"] < 0.4
+
+
+def test_ensembles_of_different_families_are_compared(found):
+    results = found["spread"]["results"]
+    assert results["families"] == 10
+    assert min(row["mean"] for key, row in results.items() if "," in key) > 0.9

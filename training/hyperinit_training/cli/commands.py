@@ -23,6 +23,7 @@ from hyperinit_training.machine.devices import device_of
 from hyperinit_training.recipes.load import Recipe, load_recipe, recipes
 from hyperinit_training.recipes.zoo import scaled
 from hyperinit_training.sources import from_recipe
+from hyperinit_training.sources.written import wrote
 from hyperinit_training.zoo.zoo import LEAST_MODELS, Zoo, split_models
 
 RUNS = Path("runs")
@@ -54,7 +55,8 @@ def pretrain(argv: Sequence[str]) -> int:
 def _pretrain(arguments: argparse.Namespace) -> int:
     recipe = _recipe(arguments)
     run = arguments.run or RUNS / recipe.name
-    check_artifact(arguments.out, run, title=recipe.title, force=arguments.force)
+    again = wrote(arguments.out, run / "autoencoder")  # the folder that remembers the artifact
+    check_artifact(arguments.out, run, title=recipe.title, force=arguments.force or again)
     device_of(arguments.device)
     from_recipe.check_one_network(recipe)
     train = split_models(recipe.zoo.models, torch.Generator()).count("train") * max(1, len(recipe.zoo.snapshots))
