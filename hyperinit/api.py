@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -19,7 +20,7 @@ from hyperinit.batches.loaders import Loader
 from hyperinit.batches.transforms import Transform
 from hyperinit.ensembles.ensemble import Ensemble
 from hyperinit.ensembles.file import COMBINE
-from hyperinit.errors import ArgumentError, shown, unknown
+from hyperinit.errors import ArgumentError, one_line, shown, unknown
 from hyperinit.fitting import Plan
 from hyperinit.fitting.options import DEFAULTS, Default, Patterns, check_min_share
 from hyperinit.generators import check_generator, global_unmoved
@@ -29,6 +30,7 @@ from hyperinit.request import Request
 from hyperinit.request import request as asked
 
 __all__ = ["calibrate_", "ensemble", "init_", "load", "methods", "plan", "sources", "transforms"]
+LOG = logging.getLogger("hyperinit")  # silent unless the caller sets the level INFO
 MIN_SHARE = 0.1
 SOURCE: Any = Default(DEFAULT_SOURCE)  # as DEFAULTS: tells whether the argument was passed
 
@@ -59,7 +61,7 @@ def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but t
     Either every parameter is written as `plan` says or, if an error is raised, none is. Nothing falls back to other
     weights. Parameters keep their identity, dtype, device and `requires_grad`. Buffers are untouched, except that
     `calibrate` gives BatchNorms new running statistics. docs/modules.md says what happens with wrappers,
-    parametrisations and each kind of layer.
+    parametrisations and each kind of layer. The logger "hyperinit" records what the plan says, at the level INFO.
 
     Args:
         model: any module with conv or linear layers. Layers like the source's get decoded weights, resized if their
@@ -131,6 +133,7 @@ def init_(  # noqa: PLR0913 - one argument for each choice a user has; all but t
     steps = request.plan_for(model)
     steps.check(min_share)
     request.warn_of(steps, calibrated=calibrate is not None)
+    LOG.info("init_ of %s from %s: %s", type(model).__name__, one_line(request.source.card.source), steps.summary)
     weights = request.sample(count, steps, generator)
     write = partial(request.write, model, steps, generator=generator)
     if calibrate is None and select is None:

@@ -158,6 +158,11 @@ class Plan:
             [lines[0], "-" * len(lines[0]), *lines[1:], "", self._shares(), self._choices(), *self._below()]
         )
 
+    @property
+    def summary(self) -> str:
+        """The lines below the table as one: shares, choices, and what is known of the computation."""
+        return "; ".join(" ".join(line.split()) for line in (self._shares(), self._choices(), *self._below()))
+
     def _below(self) -> list[str]:
         kept = listed([f"{each.kept} of {each.count} in {each.group}" for each in self.narrowed], most=6)
         lines = [f"best neurons of the source: {kept}"] if kept else []

@@ -81,3 +81,17 @@ def test_given_networks_all_lie_side_by_side_or_come_one_by_one():
     assert one.sample(3, one.plan_for(wide()), None).shape == (3, 2464)
     assert request(None, nets, members=2).one_by_one().options.members == 2
     assert request(None, "digits").one_by_one().options.members is None
+
+
+def test_init_records_what_the_plan_says_and_is_silent_by_default(caplog, capfd):
+    plan = hyperinit.plan(wide(), "digits")
+    with caplog.at_level("INFO", logger="hyperinit"):
+        hyperinit.init_(wide(), plan=plan)
+    [record] = caplog.records
+    assert record.getMessage() == f"init_ of Sequential from digits: {plan.summary}"
+    assert "2 networks side by side" in plan.summary
+    assert "\n" not in plan.summary
+    caplog.clear()
+    hyperinit.init_(wide(), plan=plan)
+    assert not caplog.records
+    assert capfd.readouterr() == ("", "")
