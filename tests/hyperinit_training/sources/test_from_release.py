@@ -133,13 +133,14 @@ def test_a_refused_import_leaves_the_old_artifact(publish, zoo_folder, tmp_path)
     out = tmp_path / "out" / "mine.safetensors"
     out.parent.mkdir()
     out.write_bytes(b"old")
+    arguments = [str(out), "--anchors", str(zoo_folder), "--force"]
     state = released()
     state["encoder.vec2neck.0.bias"][0] = torch.nan
     with pytest.raises(ArtifactError, match=r"encoder.vec2neck.0.bias holds NaN or infinity"):
-        commands.import_reference([str(publish(described(), state)), str(out), "--anchors", str(zoo_folder)])
+        commands.import_reference([str(publish(described(), state)), *arguments])
     state["encoder.vec2neck.0.bias"][0] = 1e6  # finite, and too much for half precision
     with pytest.raises(ArtifactError, match=r"encoder.vec2neck.0.bias must hold finite numbers"):
-        commands.import_reference([str(publish(described(), state)), str(out), "--anchors", str(zoo_folder)])
+        commands.import_reference([str(publish(described(), state)), *arguments])
     assert [path.name for path in out.parent.iterdir()] == ["mine.safetensors"]
     assert out.read_bytes() == b"old"
 
