@@ -16,6 +16,7 @@ def test_a_checkpoint_is_laid_over_a_network_as_generated_weights_are():
     assert (written - hr.anchors.weights).norm(dim=1).min() < 1e-4
 
 
+@pytest.mark.filterwarnings("ignore::hyperinit.MismatchWarning")  # the images are noise
 @pytest.mark.parametrize(("shape", "count"), [((1, 28, 28), 3), ((3, 28, 28), 2)])
 def test_networks_outside_the_zoo_take_the_images_and_every_start(shape, count):
     hr = hyperinit.load("digits" if shape[0] == 1 else "cifar10")

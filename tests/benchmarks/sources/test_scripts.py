@@ -36,7 +36,7 @@ def test_result_files_name_the_command_and_the_settings(found):
         assert record["name"].startswith(name)
         assert record["command"].startswith(f"python -m benchmarks {name} --source digits")
         assert record["config"]["source"] == "digits"
-        assert record["config"]["seeds"] == 1
+        assert record["config"].get("seeds", record["config"].get("ensembles")) == 1
 
 
 def test_init_is_ahead_of_the_default_on_its_own_task(found):
