@@ -14,6 +14,7 @@ Letters: B inputs, P places at which a layer computes its outputs, O outputs, I 
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from hyperinit.batches.loaders import Loader, inputs_of, outputs_of, read
+from hyperinit.errors import one_line
 from hyperinit.fitting import Plan, apply_
 from hyperinit.fitting.fill import LayerStats
 from hyperinit.fitting.match import targets
@@ -42,6 +44,8 @@ MOST_PLACES = 20_000
 MOST_FEATURES = 4096  # I: a larger system of equations takes too long
 PENALTY = 6.0  # on the change, divided by B, in units of the mean square of the inputs
 EXACT = 1e-5  # a larger error, as a share of the largest output, is no rounding
+LOG = logging.getLogger("hyperinit")
+SKIPPED = "calibrate= left the layers of a narrower module as they are, because %s"
 Hook = Callable[..., None]
 
 
@@ -80,7 +84,8 @@ class Refit:
         """Correct a module that was written with weights, in place.
 
         Nothing changes in a module with wrappers or parametrisations, in one with BatchNorms that the source does not
-        have, or if the module cannot be copied or the source's network does not take the inputs.
+        have, or if the module cannot be copied or the source's network does not take the inputs. The logger "hyperinit"
+        then says so at the level WARNING, which Python prints unless the caller sets it otherwise.
 
         Args:
             module: written by `apply_` with the plan, the weights and the strength.
@@ -90,17 +95,22 @@ class Refit:
         Raises:
             BatchError: if the module does not take the inputs.
         """
-        if not self.needed or not len(inputs) or not self._takes(module):
+        if not self.needed or not len(inputs):
+            return
+        if not self._takes(module):
+            LOG.warning(SKIPPED, "the module has wrappers, parametrisations, or BatchNorms that the source lacks")
             return
         inputs = inputs.detach().cpu()
         inputs = inputs.float() if inputs.is_floating_point() else inputs
         with undrawn():
             wanted = self._outputs_of_source(weights, inputs)
             if not wanted:
+                LOG.warning(SKIPPED, "the source's network does not take the inputs")
                 return
             try:
                 written = copy.deepcopy(module).to("cpu", torch.float32).eval()
-            except Exception:  # code of the user's
+            except Exception as error:  # code of the user's
+                LOG.warning(SKIPPED, f"the module cannot be copied: {one_line(str(error))}")
                 return
             if self.strength < 1:
                 apply_(written, self.plan, weights, generator=torch.Generator(), layer_stats=self.layer_stats)

@@ -188,14 +188,16 @@ def test_a_fewer_number_of_classes_changes_nothing():
         lambda module: nn.utils.parametrizations.weight_norm(module[0]) and module,
     ],
 )
-def test_modules_of_other_kinds_stay_as_they_are(change):
+def test_modules_of_other_kinds_stay_as_they_are_and_the_log_says_so(change, caplog):
     module = change(mlp(12))
     before, after = corrected(module, mlp(24), INPUTS)
+    assert "left the layers of a narrower module as they are, because the module has wrappers" in caplog.text
     assert all(map(torch.equal, before.parameters(), after.parameters()))
 
 
-def test_a_source_that_does_not_take_the_inputs_corrects_nothing():
+def test_a_source_that_does_not_take_the_inputs_corrects_nothing_and_the_log_says_so(caplog):
     before, after = corrected(nn.Sequential(nn.Linear(5, 12), *list(mlp(12))[1:]), mlp(24), INPUTS[:, :5])
+    assert "because the source's network does not take the inputs" in caplog.text
     assert all(map(torch.equal, before.parameters(), after.parameters()))
 
 

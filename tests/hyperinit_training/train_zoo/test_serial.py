@@ -106,6 +106,13 @@ def test_a_damaged_state_is_an_error(data, tmp_path):
         trained(small(), data, path)
 
 
+def test_a_network_does_not_go_on_in_another_format(data, tmp_path):
+    trained(small(), data, tmp_path / "state")
+    other = Format(torch.float32, torch.channels_last)
+    with pytest.raises(ZooError, match="trained in float32 contiguous_format and not in float32 channels_last"):
+        trained(small(), data, tmp_path / "state", form=other)
+
+
 def test_the_module_and_the_global_generator_are_left_alone(data, tmp_path):
     net = dropping()
     before, state = copy.deepcopy(net.state_dict()), torch.get_rng_state()

@@ -201,12 +201,16 @@ class Trainee:
         state = {f"module.{key}": value for key, value in self.module.state_dict().items()}
         state |= {f"optimizer.{key}": value for key, value in optimizer_tensors(optimizer).items()}
         state["snapshots"] = torch.stack([*snapshots, self.weights])  # the last row is not a snapshot
-        write_tensors(file, {key: value.cpu() for key, value in state.items()}, {"epoch": str(epoch)})
+        write_tensors(
+            file, {key: value.cpu() for key, value in state.items()}, {"epoch": str(epoch), "format": str(self.form)}
+        )
 
     def _resume(self, file: Path, optimizer: torch.optim.Optimizer) -> tuple[int, list[Tensor]]:
         """Load the state that `_save` wrote; returns the finished epochs and the snapshots so far."""
         try:
             state, metadata = read_tensors(file)
+            if metadata["format"] != str(self.form):
+                raise ValueError(f"trained in {metadata['format']} and not in {self.form}")
             self.module.load_state_dict(prefixed(state, "module."))
             load_optimizer(optimizer, prefixed(state, "optimizer."))
             return int(metadata["epoch"]), list(state["snapshots"][:-1])

@@ -89,7 +89,7 @@ def train_zoo(  # noqa: PLR0913 - three arguments and four options
     if recipe.limit:
         images = images.subset(recipe.limit)
     data = ImageSet(images.normalised("train"), images.normalised("val"), images.normalised("test"))
-    own = {} if network is None else {"network": ""}
+    given = network is not None
     channels, classes = int(data.train[0].shape[1]), max(int(y.max()) for _, y in vars(data).values()) + 1
     if network is None and recipe.network != PAPER_CNN:
         network = partial(named, recipe.network, channels=channels, classes=classes)
@@ -98,8 +98,7 @@ def train_zoo(  # noqa: PLR0913 - three arguments and four options
     layout = Layout.of(module)
     make = (lambda _: network()) if network else (lambda activation: cnn(channels, activation))
     train = ENGINES[engine](Job(recipe, data, make, layout, where, workers))
-    if own:
-        own = {"network": layout.digest}
+    own = {"network": layout.digest} if given else {}
     note = recipe.to_json() | (own | {"architecture": _described(module)} if own else {})
     note[IMAGES] = _digest(data)
     opening = "compiling, then training the first networks" if engine == "compiled" else ""
